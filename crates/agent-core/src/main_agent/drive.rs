@@ -1,0 +1,226 @@
+//! The loop itself: one step after the other, until the agent is done or has to wait.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::builder::Agent;
+use super::state::{Concluded, Draft, LoopState, Wait, Work};
+use super::step::{Flow, Stage, StepView};
+use super::{act, admit, conclude, fit, think};
+use crate::agent_error::AgentError;
+use crate::event::EventKind;
+use crate::message::{CallResult, FinishReason, Reply};
+use crate::pending::{Answer, AnswerValue, PendingKind};
+use crate::provenance::{Level, Provenance};
+use crate::recovery::Recovered;
+use crate::run_context::RunContext;
+use crate::run_state::ResumeError;
+
+/// How a stretch of the loop ends, unless it fails.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// With a result.
+    Concluded(Concluded),
+    /// It waits, or was drained.
+    Suspended,
+}
+
+/// What follows a step of the loop.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// The next row of the table.
+    Row,
+    /// The first row of this stage.
+    Stage(Stage),
+    /// The run is suspended: the state says what for.
+    Suspend,
+}
+
+/// One life of an agent: from its start, or from answers, until it is done or has to wait.
+pub(super) async fn live(
+    agent: &Agent,
+    state: &mut LoopState,
+    answers: Vec<Answer>,
+    cx: &RunContext,
+) -> Result<Ended, AgentError> {
+    let resumed = cx.revision() > 0;
+    cx.emit_kind(|| EventKind::Started { agent: agent.card.id().clone(), resumed });
+    state.take_answers(answers, cx.path()).map_err(|pending| ResumeError::NotPending { pending })?;
+    if state.wait.as_ref().is_some_and(|wait| wait.for_recovery) {
+        return recovery_answered(agent, state, cx);
+    }
+    let ended = drive(agent, state, cx).await;
+    let failed = match ended {
+        Err(error) if can_recover(&error) => error,
+        ended => return ended,
+    };
+    match agent.recovery.recover(&failed, state.work.conversation(), cx).await {
+        Recovered::Fail => Err(failed),
+        Recovered::Answer(output) => {
+            let provenance = Provenance::after(vec![agent.model.info().level], Level::Rule);
+            recovered(cx, &failed, &provenance);
+            Ok(Ended::Concluded(settle_for(state, output, provenance)))
+        }
+        Recovered::Ask(kind) => {
+            recovered(cx, &failed, &Provenance::after(vec![agent.model.info().level], Level::Human));
+            wait_for(state, "recovery", kind, true, cx);
+            Ok(Ended::Suspended)
+        }
+    }
+}
+
+fn recovered(cx: &RunContext, failed: &AgentError, provenance: &Provenance) {
+    cx.emit_kind(|| EventKind::Recovered { code: failed.code(), fallback_path: provenance.fallback_path().into() });
+}
+
+/// Whether another level could still answer: not when the run has to stop, and not when its state or its host is at fault.
+fn can_recover(error: &AgentError) -> bool {
+    match error {
+        AgentError::Model(_)
+        | AgentError::Budget(_)
+        | AgentError::Context(_)
+        | AgentError::Denied { .. }
+        | AgentError::TurnLimit { .. }
+        | AgentError::BadAnswer { .. }
+        | AgentError::Failed(_)
+        | AgentError::Internal(_) => true,
+        AgentError::Invalid(_)
+        | AgentError::Journal(_)
+        | AgentError::State(_)
+        | AgentError::Resume(_)
+        | AgentError::Panicked
+        | AgentError::Cancelled
+        | AgentError::Deadline => false,
+    }
+}
+
+async fn drive(agent: &Agent, state: &mut LoopState, cx: &RunContext) -> Result<Ended, AgentError> {
+    loop {
+        if let Some(wait) = &state.wait {
+            let Some(answer) = wait.answer.clone() else { return Ok(Ended::Suspended) };
+            if !step_answered(agent, state, answer, cx).await? {
+                return Ok(Ended::Suspended);
+            }
+        }
+        let Some(row) = agent.table.row(state.at) else { return done(state) };
+        if cx.run().drain.is_cancelled() {
+            return Ok(Ended::Suspended);
+        }
+        let next = match (&row.host, row.stage) {
+            (Some(step), _) => {
+                let flow = step.run(&mut StepView { state }, cx).await?;
+                follow(agent, state, flow, step.name(), cx)
+            }
+            (None, Stage::Admit) => admit::admit(state, cx).await?,
+            (None, Stage::Fit) => fit::fit(agent, state, cx).await?,
+            (None, Stage::Think) => think::think(agent, state, cx).await?,
+            (None, Stage::Act) => act::act(agent, state, cx).await?,
+            (None, Stage::Conclude) => conclude::conclude(agent, state, cx).await?,
+        };
+        if !go_on(agent, state, next) {
+            return Ok(Ended::Suspended);
+        }
+    }
+}
+
+/// Moves to the next step. `false` when the run is suspended instead.
+fn go_on(agent: &Agent, state: &mut LoopState, next: Next) -> bool {
+    state.at = match next {
+        Next::Suspend => return false,
+        Next::Row => agent.table.after(state.at, &state.work),
+        Next::Stage(stage) => agent.table.start_of(stage),
+    };
+    state.approved_by.clear();
+    true
+}
+
+fn done(state: &mut LoopState) -> Result<Ended, AgentError> {
+    let concluded = state.concluded.take().ok_or_else(|| AgentError::internal("the loop ended without a result"))?;
+    Ok(Ended::Concluded(concluded))
+}
+
+/// Does what a host's step asked for.
+fn follow(agent: &Agent, state: &mut LoopState, flow: Flow, step: &str, cx: &RunContext) -> Next {
+    match flow {
+        Flow::Continue => Next::Row,
+        Flow::Wait(kind) => {
+            wait_for(state, step, kind, false, cx);
+            Next::Suspend
+        }
+        Flow::Conclude(output) if state.concluded.is_some() => {
+            // After `conclude` a step may still change the result.
+            let concluded = state.concluded.take();
+            state.concluded = concluded.map(|concluded| Concluded { output, ..concluded });
+            Next::Row
+        }
+        Flow::Conclude(output) => {
+            let provenance = Provenance::after(vec![agent.model.info().level], Level::Rule);
+            let conversation = std::mem::take(&mut state.work).into_conversation(&CallResult::not_made());
+            let reply = Reply::text(text_of(&output)).into();
+            state.work = Work::Draft(Box::new(Draft { conversation, reply, replaced: Some(output), provenance }));
+            Next::Stage(Stage::Conclude)
+        }
+    }
+}
+
+/// Notes that the run waits for this.
+pub(super) fn wait_for(state: &mut LoopState, name: &str, kind: PendingKind, for_recovery: bool, cx: &RunContext) {
+    state.waits += 1;
+    let pending = cx.pending(format!("{name}-{}", state.waits), kind);
+    cx.emit_kind(|| EventKind::Waiting { pending: pending.clone().into() });
+    state.wait = Some(Wait { pending, for_recovery, answer: None });
+}
+
+/// Goes on with the step that waited. `false` when it waits for something else now.
+async fn step_answered(
+    agent: &Agent,
+    state: &mut LoopState,
+    answer: Answer,
+    cx: &RunContext,
+) -> Result<bool, AgentError> {
+    cx.emit_kind(|| EventKind::Answered { answer: answer.clone().into() });
+    let row = agent.table.row(state.at);
+    let Some(step) = row.and_then(|row| row.host.as_ref()) else {
+        state.wait = None;
+        match row.map(|row| row.stage) {
+            Some(Stage::Admit) => admit::answered(state, answer)?,
+            Some(Stage::Conclude) => conclude::answered(agent, state, answer)?,
+            // These wait in slots, never themselves.
+            Some(Stage::Fit | Stage::Think | Stage::Act) | None => {}
+        }
+        return Ok(true);
+    };
+    let flow = step.answered(answer, &mut StepView { state }, cx).await?;
+    state.wait = None;
+    let next = follow(agent, state, flow, step.name(), cx);
+    Ok(go_on(agent, state, next))
+}
+
+/// Takes a person's answer in place of the agent's, if it has come.
+fn recovery_answered(agent: &Agent, state: &mut LoopState, cx: &RunContext) -> Result<Ended, AgentError> {
+    let Some(answer) = state.wait.as_ref().and_then(|wait| wait.answer.clone()) else { return Ok(Ended::Suspended) };
+    cx.emit_kind(|| EventKind::Answered { answer: answer.clone().into() });
+    if let AnswerValue::Deny(reason) = answer.value {
+        return Err(AgentError::Denied { reason });
+    }
+    state.wait = None;
+    let output = answer.value.into_result().to_model_value();
+    let provenance = Provenance::after(vec![agent.model.info().level], Level::Human);
+    Ok(Ended::Concluded(settle_for(state, Arc::unwrap_or_clone(output), provenance)))
+}
+
+/// The result of another level, after the agent's own attempt failed. What was open is closed.
+fn settle_for(state: &mut LoopState, output: Value, provenance: Provenance) -> Concluded {
+    let conversation = std::mem::take(&mut state.work).into_conversation(&CallResult::not_made());
+    state.work = Work::Closed(conversation.conclude(Reply::text(text_of(&output))));
+    Concluded { output, refused: false, provenance, finish: FinishReason::Stop }
+}
+
+/// An answer as the text that stands in the conversation.
+pub(super) fn text_of(output: &Value) -> String {
+    match output {
+        Value::String(text) => text.clone(),
+        value => value.to_string(),
+    }
+}

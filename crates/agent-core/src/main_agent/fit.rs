@@ -1,0 +1,41 @@
+//! The step `fit`: the conversation is fitted into the model's window.
+
+use super::builder::Agent;
+use super::drive::Next;
+use super::state::LoopState;
+use crate::agent_error::AgentError;
+use crate::amount::{Tokens, estimate_tokens};
+use crate::event::EventKind;
+use crate::fit::FitRequest;
+use crate::run_context::RunContext;
+
+/// What is kept free for the answer of a model whose maximum output is unknown.
+const DEFAULT_OUTPUT: Tokens = Tokens(1_024);
+
+pub(super) async fn fit(agent: &Agent, state: &mut LoopState, cx: &RunContext) -> Result<Next, AgentError> {
+    if !state.turn_begun {
+        if state.turn >= agent.bounds.turns {
+            return Err(AgentError::TurnLimit { turns: state.turn });
+        }
+        state.turn_begun = true;
+        state.attempts_left = agent.bounds.attempts;
+        let turn = state.turn;
+        cx.emit_kind(|| EventKind::TurnStarted { turn });
+    }
+    let conversation = state.work.conversation();
+    let request = FitRequest::new(conversation, room(agent)).with_overflows(state.overflows);
+    let fitted = agent.context.fit(request, cx).await?;
+    let (before, after) = (fitted.before, fitted.after);
+    cx.emit_kind(|| EventKind::Fitted { before, after });
+    state.fitted = Some(fitted);
+    Ok(Next::Row)
+}
+
+/// How many tokens the conversation may take: the window less everything else that goes into it.
+fn room(agent: &Agent) -> Option<Tokens> {
+    let info = agent.model.info();
+    let output = agent.max_output.or(info.max_output).unwrap_or(DEFAULT_OUTPUT);
+    let functions: usize = agent.specs.iter().map(|spec| spec.size()).sum();
+    let fixed = estimate_tokens(agent.instructions.len() + functions);
+    info.context_window.map(|window| window.minus(output).minus(fixed))
+}

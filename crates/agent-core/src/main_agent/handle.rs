@@ -1,0 +1,105 @@
+//! A run in a task of its own.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::options::RunOptions;
+use super::outcome::{Failure, RunOutcome};
+use crate::agent_error::AgentError;
+use crate::amount::Spend;
+use crate::conversation::Conversation;
+use crate::event::{EventStream, Queue};
+
+/// A run in a task of its own. Dropping the handle cancels the run.
+pub struct RunHandle {
+    task: JoinHandle<Result<RunOutcome, Box<Failure>>>,
+    events: Option<EventStream>,
+    cancellation: CancellationToken,
+    drain: CancellationToken,
+    _guard: DropGuard,
+}
+
+/// What connects a run with its handle, made before the run begins.
+pub(super) struct Link {
+    queue: Arc<Queue>,
+    cancellation: CancellationToken,
+    drain: CancellationToken,
+}
+
+impl Link {
+    /// Connects the run with these options.
+    pub(super) fn new(options: &mut RunOptions) -> Self {
+        // Tokens of the host stop this run; this handle's tokens stop nothing else.
+        let below =
+            |given: Option<CancellationToken>| given.map_or_else(CancellationToken::new, |token| token.child_token());
+        let cancellation = below(options.cancellation.take());
+        let drain = below(options.drain.take());
+        options.cancellation = Some(cancellation.clone());
+        options.drain = Some(drain.clone());
+        Self { queue: Arc::new(Queue::new()), cancellation, drain }
+    }
+
+    pub(super) fn queue(&self) -> Arc<Queue> {
+        self.queue.clone()
+    }
+
+    pub(super) fn spawn<F>(self, run: F) -> RunHandle
+    where
+        F: Future<Output = Result<RunOutcome, Box<Failure>>> + Send + 'static,
+    {
+        RunHandle {
+            task: tokio::spawn(run),
+            events: Some(EventStream::new(self.queue)),
+            _guard: self.cancellation.clone().drop_guard(),
+            cancellation: self.cancellation,
+            drain: self.drain,
+        }
+    }
+}
+
+impl RunHandle {
+    /// The run's events from the first on. `None` after the first call.
+    ///
+    /// Events wait until they are read; dropping the stream stops that.
+    pub fn events(&mut self) -> Option<EventStream> {
+        self.events.take()
+    }
+
+    /// Stops the run at once. [`join`](Self::join) tells what it had done.
+    pub fn cancel(&self) {
+        self.cancellation.cancel();
+    }
+
+    /// Suspends the run at its next step, after the calls in flight.
+    pub fn drain(&self) {
+        self.drain.cancel();
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Errors
+    ///
+    /// The run's [`Failure`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the handle, which cancels the run.
+    pub async fn join(mut self) -> Result<RunOutcome, Box<Failure>> {
+        // Without a reader nothing needs to be kept from here on.
+        self.events = None;
+        (&mut self.task).await.unwrap_or_else(|error| {
+            let error = if error.is_panic() { AgentError::Panicked } else { AgentError::Cancelled };
+            Err(Box::new(Failure { error, conversation: Conversation::new(), spent: Spend::ZERO, state: None }))
+        })
+    }
+}
+
+impl fmt::Debug for RunHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunHandle").field("finished", &self.task.is_finished()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,167 @@
+//! Making an allowed call: the budget, the journal, the tool.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use serde_json::Value;
+use tracing::Instrument;
+
+use super::builder::Callable;
+use super::slot::{Job, Settlement, Site, arguments_of, refuse};
+use super::state::Progress;
+use crate::agent_error::AgentError;
+use crate::amount::Spend;
+use crate::error::ErrorCode;
+use crate::event::EventKind;
+use crate::journal::Begun;
+use crate::message::CallResult;
+use crate::path::CallKey;
+use crate::pending::PendingKind;
+use crate::size::json_size_within;
+use crate::sub_agent::{Begin, Dispatch};
+use crate::telemetry::{record_error, task_span};
+use crate::tool::{CallError, Tool, ToolOutput};
+
+impl Site<'_> {
+    /// Settles a call with a result that came from outside, which the journal gets too.
+    pub(super) async fn keep(
+        &self,
+        job: &Job,
+        progress: &Progress,
+        result: CallResult,
+    ) -> Result<Settlement, AgentError> {
+        let result = self.within_size(result);
+        if !self.spec.effect.is_journaled() {
+            return Ok(Settlement::Settled(result));
+        }
+        let Ok(arguments) = arguments_of(&job.call, progress) else { return Ok(Settlement::Settled(result)) };
+        let (journal, key) = (&self.cx.run().journal, self.key(&arguments));
+        if let Begun::Finished(kept) = journal.begin(&key).await? {
+            return Ok(Settlement::Settled(kept));
+        }
+        journal.finish(&key, &result).await?;
+        Ok(Settlement::Settled(result))
+    }
+
+    pub(super) fn key(&self, arguments: &Value) -> CallKey {
+        CallKey::new(self.cx.run_id(), self.cx.path().clone(), &self.spec.name, arguments)
+    }
+
+    /// Makes an allowed call: counts it, asks the journal, runs it.
+    pub(super) async fn make(&self, arguments: Arc<Value>, progress: Progress) -> Result<Settlement, AgentError> {
+        // A call that is repeated was counted when it began.
+        let count = if progress.repeat { Spend::ZERO } else { Spend::tool_call() };
+        if let Err(exceeded) = self.cx.lease().charge(count) {
+            return Ok(refuse("budget.exceeded", format!("the call is not made: {exceeded}")));
+        }
+        if let Callable::Agent(child) = self.callable
+            && child.card().dispatch == Dispatch::Durable
+        {
+            return self.hand_over(child, arguments, progress).await;
+        }
+        let key = self.spec.effect.is_journaled().then(|| self.key(&arguments));
+        if let Some(key) = key.as_ref().filter(|_| !progress.repeat) {
+            match self.cx.run().journal.begin(key).await? {
+                Begun::Fresh => {}
+                Begun::Finished(result) => return Ok(Settlement::Settled(result)),
+                Begun::Unknown if self.spec.effect.is_repeatable() => {}
+                Begun::Unknown => return self.reconcile(key, arguments, progress).await,
+                Begun::Conflict => {
+                    let message = "another call was made at this place by a copy of this run; it is not made again";
+                    return Ok(refuse("call.conflict", message));
+                }
+            }
+        }
+        self.cx.emit_kind(|| EventKind::CallStarted { function: self.spec.name.clone(), arguments: arguments.clone() });
+        let settlement = match self.callable {
+            Callable::Tool(tool) => self.call_tool(tool, arguments, progress).await?,
+            Callable::Agent(child) => self.run_agent(child, Begin::Start { input: arguments }, progress).await?,
+        };
+        if let (Some(key), Settlement::Settled(result)) = (&key, &settlement) {
+            self.cx.run().journal.finish(key, result).await?;
+        }
+        Ok(settlement)
+    }
+
+    /// A call began in another life of the run, and no result was kept: the tool may know, else a person has to say.
+    pub(super) async fn reconcile(
+        &self,
+        key: &CallKey,
+        arguments: Arc<Value>,
+        mut progress: Progress,
+    ) -> Result<Settlement, AgentError> {
+        if let Callable::Tool(tool) = self.callable {
+            let asked = AssertUnwindSafe(tool.reconcile(&arguments, &self.cx)).catch_unwind();
+            if let Ok(Ok(Some(result))) = self.cx.within_deadline(asked).await {
+                self.cx.run().journal.finish(key, &result).await?;
+                return Ok(Settlement::Settled(result));
+            }
+        }
+        progress.asked += 1;
+        let kind = PendingKind::UnknownOutcome { function: self.spec.name.clone(), arguments };
+        Ok(self.wait(&format!("outcome-{}", progress.asked), kind, progress))
+    }
+
+    pub(super) async fn call_tool(
+        &self,
+        tool: &Arc<dyn Tool>,
+        arguments: Arc<Value>,
+        progress: Progress,
+    ) -> Result<Settlement, AgentError> {
+        let span = task_span!(
+            "execute_tool",
+            self.cx,
+            otel.name = %format_args!("execute_tool {}", self.spec.name),
+            otel.kind = "internal",
+            "gen_ai.operation.name" = "execute_tool",
+            "gen_ai.tool.name" = &*self.spec.name,
+            "gen_ai.tool.call.id" = %self.cx.path(),
+            "gen_ai.tool.type" = "function",
+        );
+        let input = Arc::unwrap_or_clone(arguments);
+        let called = AssertUnwindSafe(tool.call(input, &self.cx)).catch_unwind();
+        let result = match self.cx.within_deadline(called).instrument(span.clone()).await {
+            Ok(Ok(Ok(ToolOutput::Done(value)))) => self.within_size(CallResult::done(value)),
+            Ok(Ok(Ok(ToolOutput::Waits(kind)))) => return Ok(self.wait("result", kind, progress)),
+            Ok(Ok(Err(error))) => self.tool_failure(error),
+            Ok(Err(_panic)) => CallResult::failed(ErrorCode::new("call.panicked"), "the function failed"),
+            Err(_deadline) => self.timed_out()?,
+        };
+        if let Some(failure) = result.failure() {
+            record_error(&span, &failure.code);
+        }
+        Ok(Settlement::Settled(result))
+    }
+
+    pub(super) fn tool_failure(&self, error: CallError) -> CallResult {
+        let code = error.code();
+        match error {
+            CallError::Tell(message) => CallResult::failed(code, message),
+            CallError::Internal(source) => {
+                tracing::warn!(function = &*self.spec.name, path = %self.cx.path(), error = &*source, "a call failed");
+                CallResult::failed(code, "the function failed")
+            }
+        }
+    }
+
+    /// A timeout of this call. The end of the whole run's time is not for the model.
+    pub(super) fn timed_out(&self) -> Result<CallResult, AgentError> {
+        if self.above.time_left() == Some(Duration::ZERO) {
+            return Err(AgentError::Deadline);
+        }
+        let message = "the function did not answer in time; whether it had an effect is unknown";
+        Ok(CallResult::failed(ErrorCode::new("call.timeout"), message))
+    }
+
+    pub(super) fn within_size(&self, result: CallResult) -> CallResult {
+        let limit = self.agent.bounds.result_bytes;
+        let CallResult::Done(value) = &result else { return result };
+        if json_size_within(value, limit).is_some() {
+            return result;
+        }
+        let message = format!("the result is larger than {limit} bytes; ask for less");
+        CallResult::failed(ErrorCode::new("call.result_too_large"), message)
+    }
+}

@@ -1,0 +1,273 @@
+//! The one state of an agent's loop.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::budget::SavedLease;
+use crate::caller::Caller;
+use crate::conversation::{Conversation, OpenTurn};
+use crate::event::ResultStatus;
+use crate::fit::Fitted;
+use crate::message::{CallResult, FinishReason, Reply};
+use crate::path::CallPath;
+use crate::pending::{Answer, Pending, PendingId};
+use crate::provenance::Provenance;
+use crate::sub_agent::Suspension;
+
+/// Everything that the loop knows. What is saved of it stands in `wire.rs`.
+#[derive(Debug)]
+pub(super) struct LoopState {
+    /// The next step: its row in the agent's table.
+    pub(super) at: usize,
+    pub(super) turn: u32,
+    /// How many entries of the conversation were there before this run.
+    pub(super) said_before: usize,
+    pub(super) work: Work,
+    /// What the step at `at`, or a recovery, waits for.
+    pub(super) wait: Option<Wait>,
+    /// How often a step or a recovery has waited, which numbers their waits.
+    pub(super) waits: u32,
+    /// Who agreed to what the step at `at` is about.
+    pub(super) approved_by: Vec<Caller>,
+    /// Whether this turn has begun: fitting again within it takes no new attempts.
+    pub(super) turn_begun: bool,
+    /// Answers of this turn that were not good enough.
+    pub(super) repairs: Vec<Repair>,
+    /// Attempts left for this turn.
+    pub(super) attempts_left: u32,
+    /// How often the model found this turn's conversation too long.
+    pub(super) overflows: u32,
+    /// The result, once there is one.
+    pub(super) concluded: Option<Concluded>,
+    /// The fitted conversation, from `fit` to `think`. Not saved: fitting again gives the same.
+    pub(super) fitted: Option<Fitted>,
+}
+
+/// How far the current turn is.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// The model is to be asked.
+    Closed(Conversation),
+    /// The model made calls.
+    Open(Box<Open>),
+    /// The model gave an answer, which is to be checked.
+    Draft(Box<Draft>),
+}
+
+/// A turn whose calls are being worked on.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) turn: OpenTurn,
+    /// How far each call is: one a call, in order.
+    pub(super) slots: Vec<Slot>,
+}
+
+/// How far a call is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Slot {
+    /// It is to be made.
+    Ready(Progress),
+    /// Its result stands in the turn.
+    Settled,
+    /// It waits for an answer, or has one that was not worked on yet.
+    Waits {
+        pending: Pending,
+        progress: Progress,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        answer: Option<Answer>,
+    },
+    /// It is a Sub-Agent that is suspended, with answers that it was not resumed with yet.
+    Child {
+        suspension: Suspension,
+        lease: SavedLease,
+        progress: Progress,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        answers: Vec<Answer>,
+    },
+}
+
+impl Slot {
+    /// Whether there is something to do for the call now.
+    pub(super) fn has_work(&self) -> bool {
+        match self {
+            Self::Ready(_) => true,
+            Self::Settled => false,
+            Self::Waits { answer, .. } => answer.is_some(),
+            Self::Child { suspension, answers, .. } => !answers.is_empty() || suspension.runnable,
+        }
+    }
+
+    /// What the call waits for.
+    pub(super) fn pending(&self) -> impl Iterator<Item = &Pending> {
+        let (pending, answers) = match self {
+            Self::Waits { pending, answer, .. } => (std::slice::from_ref(pending), answer.as_slice()),
+            Self::Child { suspension, answers, .. } => (suspension.pending.as_slice(), answers.as_slice()),
+            Self::Ready(_) | Self::Settled => (&[][..], &[][..]),
+        };
+        pending.iter().filter(|pending| answers.iter().all(|answer| answer.pending != pending.id))
+    }
+}
+
+/// What was decided about a call so far.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Progress {
+    /// Arguments that a policy or a person put in place of the model's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) arguments: Option<Arc<Value>>,
+    /// Who agreed to the arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) approved_by: Vec<Caller>,
+    /// How often a person was asked, which numbers the questions.
+    #[serde(default)]
+    pub(super) asked: u32,
+    /// A person said that an earlier beginning did not happen: make the call although the journal knows of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) repeat: bool,
+}
+
+/// An answer that is to be checked.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) conversation: Conversation,
+    pub(super) reply: Arc<Reply>,
+    /// What a policy or a person put in its place.
+    pub(super) replaced: Option<Value>,
+    pub(super) provenance: Provenance,
+}
+
+/// What a step or a recovery waits for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Wait {
+    pub(super) pending: Pending,
+    /// Whether the answer is the agent's answer, because it could not give one itself.
+    #[serde(default)]
+    pub(super) for_recovery: bool,
+    /// The answer, until it is worked on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) answer: Option<Answer>,
+}
+
+/// An answer that was not good enough.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Repair {
+    pub(super) reply: Arc<Reply>,
+    pub(super) problem: Arc<str>,
+}
+
+/// The agent's result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Concluded {
+    pub(super) output: Value,
+    pub(super) refused: bool,
+    pub(super) provenance: Provenance,
+    pub(super) finish: FinishReason,
+}
+
+impl Concluded {
+    pub(super) fn status(&self) -> ResultStatus {
+        if self.refused { ResultStatus::Refused } else { ResultStatus::Completed }
+    }
+}
+
+impl LoopState {
+    pub(super) fn new(conversation: Conversation, said_before: usize, at: usize, attempts: u32) -> Self {
+        Self {
+            at,
+            turn: 0,
+            said_before,
+            work: Work::Closed(conversation),
+            wait: None,
+            waits: 0,
+            approved_by: Vec::new(),
+            turn_begun: false,
+            repairs: Vec::new(),
+            attempts_left: attempts,
+            overflows: 0,
+            concluded: None,
+            fitted: None,
+        }
+    }
+
+    /// Ends the turn: the model is asked anew, with all its attempts.
+    pub(super) fn next_turn(&mut self, conversation: Conversation) {
+        self.work = Work::Closed(conversation);
+        self.turn += 1;
+        self.turn_begun = false;
+    }
+
+    /// Everything that is waited for, children's included.
+    pub(super) fn pending(&self) -> Vec<Pending> {
+        let own = self.wait.iter().filter(|wait| wait.answer.is_none()).map(|wait| &wait.pending);
+        own.chain(self.slots().iter().flat_map(Slot::pending)).cloned().collect()
+    }
+
+    /// Whether there is something to do without an answer.
+    pub(super) fn is_runnable(&self) -> bool {
+        if let Some(wait) = &self.wait {
+            return wait.answer.is_some();
+        }
+        self.slots().iter().all(|slot| *slot == Slot::Settled) || self.slots().iter().any(Slot::has_work)
+    }
+
+    fn slots(&self) -> &[Slot] {
+        match &self.work {
+            Work::Open(open) => &open.slots,
+            Work::Closed(_) | Work::Draft(_) => &[],
+        }
+    }
+
+    /// Hands `answers` to what waits for them, where they stay until they are worked on. Names the first that nothing waits for.
+    pub(super) fn take_answers(&mut self, answers: Vec<Answer>, here: &CallPath) -> Result<(), PendingId> {
+        answers.into_iter().try_for_each(|answer| self.take_answer(answer, here))
+    }
+
+    fn take_answer(&mut self, answer: Answer, here: &CallPath) -> Result<(), PendingId> {
+        if let Some(wait) = self.wait.as_mut().filter(|wait| wait.pending.id == answer.pending) {
+            wait.answer = Some(answer);
+            return Ok(());
+        }
+        let position = answer.pending.path.positions().get(here.depth()).copied();
+        let position = position.filter(|at| at.turn == self.turn && answer.pending.path.starts_with(here));
+        let Work::Open(open) = &mut self.work else { return Err(answer.pending) };
+        match position.and_then(|at| open.slots.get_mut(at.slot as usize)) {
+            Some(Slot::Waits { pending, answer: place, .. }) if pending.id == answer.pending => *place = Some(answer),
+            Some(Slot::Child { answers, .. }) => answers.push(answer),
+            _ => return Err(answer.pending),
+        }
+        Ok(())
+    }
+
+    /// A valid conversation of everything that was said. Open calls get `result`; an answer that was not accepted is left out.
+    pub(super) fn into_conversation(self, result: &CallResult) -> Conversation {
+        self.work.into_conversation(result)
+    }
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Self::Closed(Conversation::new())
+    }
+}
+
+impl Work {
+    /// What was said in finished turns.
+    pub(super) fn conversation(&self) -> &Conversation {
+        match self {
+            Self::Closed(conversation) => conversation,
+            Self::Open(open) => open.turn.conversation(),
+            Self::Draft(draft) => &draft.conversation,
+        }
+    }
+
+    /// A valid conversation of everything that was said. Open calls get `result`; an answer that was not accepted is left out.
+    pub(super) fn into_conversation(self, result: &CallResult) -> Conversation {
+        match self {
+            Self::Closed(conversation) => conversation,
+            Self::Open(open) => open.turn.close_with(result),
+            Self::Draft(draft) => draft.conversation,
+        }
+    }
+}

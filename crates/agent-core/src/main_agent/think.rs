@@ -1,0 +1,118 @@
+//! The step `think`: the model is asked.
+
+use std::sync::Arc;
+
+use super::builder::Agent;
+use super::drive::Next;
+use super::fit;
+use super::state::{Draft, LoopState, Open, Progress, Repair, Slot, Work};
+use super::step::Stage;
+use crate::agent_error::AgentError;
+use crate::conversation::{Conversation, Replied};
+use crate::event::EventKind;
+use crate::message::Reply;
+use crate::model::{ChatRequest, ModelError, ModelErrorClass, complete};
+use crate::provenance::Provenance;
+use crate::run_context::RunContext;
+
+pub(super) async fn think(agent: &Agent, state: &mut LoopState, cx: &RunContext) -> Result<Next, AgentError> {
+    let fitted = match state.fitted.take() {
+        Some(fitted) => fitted.conversation,
+        // Suspended between the two steps: fitting is not saved, and gives the same again.
+        None => return refit(agent, state, cx).await,
+    };
+    let attempts = cx.attempts();
+    attempts.refill(state.attempts_left);
+    if !attempts.take() {
+        return Err(
+            ModelError::new(ModelErrorClass::AttemptsExhausted, "the attempts for this turn are used up").into()
+        );
+    }
+    let answered = complete(&*agent.model, request(agent, with_repairs(fitted, &state.repairs)), cx).await;
+    state.attempts_left = attempts.left();
+    match answered {
+        Ok(reply) if reply.is_blank() => repair(state, reply.into(), "The answer was empty.", cx).map_err(|_| {
+            let message = "its answers were empty";
+            ModelError::new(ModelErrorClass::Empty, message).into()
+        }),
+        Ok(reply) => {
+            take_reply(agent, state, reply.into());
+            Ok(Next::Row)
+        }
+        Err(error) if error.is_context_overflow() && state.attempts_left > 0 => {
+            state.overflows += 1;
+            Ok(Next::Stage(Stage::Fit))
+        }
+        Err(AgentError::Model(error)) if is_garbled(&error) && state.attempts_left > 0 => {
+            // Nothing came that could be shown to the model, so it is asked the same again.
+            Ok(Next::Stage(Stage::Fit))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn refit(agent: &Agent, state: &mut LoopState, cx: &RunContext) -> Result<Next, AgentError> {
+    fit::fit(agent, state, cx).await?;
+    Ok(Next::Stage(Stage::Think))
+}
+
+fn is_garbled(error: &ModelError) -> bool {
+    matches!(error.class, ModelErrorClass::Malformed | ModelErrorClass::Empty)
+}
+
+fn request(agent: &Agent, conversation: Conversation) -> ChatRequest {
+    ChatRequest {
+        instructions: agent.instructions.clone(),
+        functions: agent.specs.clone(),
+        answer: agent.answer.clone(),
+        max_output: agent.max_output,
+        options: agent.options.clone(),
+        ..ChatRequest::new(conversation)
+    }
+}
+
+/// The conversation as the model sees it while an answer is being repaired. What is repaired never enters the real one.
+fn with_repairs(conversation: Conversation, repairs: &[Repair]) -> Conversation {
+    repairs.iter().fold(conversation, |conversation, repair| {
+        let conversation =
+            if repair.reply.is_blank() { conversation } else { conversation.conclude((*repair.reply).clone()) };
+        conversation.say(format!("{} Answer again.", repair.problem))
+    })
+}
+
+/// Asks the model again because of `problem`, if an attempt is left.
+///
+/// # Errors
+///
+/// The number of answers that came, when none is left.
+pub(super) fn repair(state: &mut LoopState, reply: Arc<Reply>, problem: &str, cx: &RunContext) -> Result<Next, u32> {
+    if state.attempts_left == 0 {
+        return Err(u32::try_from(state.repairs.len()).unwrap_or(u32::MAX).saturating_add(1));
+    }
+    let problem: Arc<str> = problem.into();
+    cx.emit_kind(|| EventKind::Repaired { problem: problem.clone() });
+    state.repairs.push(Repair { reply, problem });
+    Ok(Next::Stage(Stage::Fit))
+}
+
+/// What the model said becomes the turn's work: calls to make, or an answer to check.
+fn take_reply(agent: &Agent, state: &mut LoopState, reply: Arc<Reply>) {
+    let conversation = match std::mem::take(&mut state.work) {
+        Work::Closed(conversation) => conversation,
+        // Between turns the work is closed; `think` runs nowhere else.
+        Work::Open(_) | Work::Draft(_) => return,
+    };
+    state.overflows = 0;
+    if reply.each_call().next().is_none() {
+        let info = agent.model.info();
+        let model = reply.model.clone().unwrap_or_else(|| info.name.clone());
+        let provenance = Provenance::of_model(info.level, model);
+        state.work = Work::Draft(Box::new(Draft { conversation, reply, replaced: None, provenance }));
+        return;
+    }
+    state.repairs.clear();
+    if let Replied::Calls(turn) = conversation.reply(reply) {
+        let slots = turn.results().iter().map(|_| Slot::Ready(Progress::default())).collect();
+        state.work = Work::Open(Box::new(Open { turn, slots }));
+    }
+}

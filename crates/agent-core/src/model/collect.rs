@@ -1,0 +1,194 @@
+//! From chunks to a whole reply.
+
+use std::collections::BTreeMap;
+use std::mem;
+
+use futures_util::StreamExt;
+
+use super::{Chunk, Finish, ModelError, ModelErrorClass, ModelStream};
+use crate::message::{Call, FinishReason, Reasoning, Reply, ReplyPart, Usage};
+
+/// More than any sensible answer; a stream that goes on past it is broken.
+const MAX_REPLY_BYTES: usize = 16 << 20;
+
+/// Reads `stream` to its end and makes a whole reply of it.
+///
+/// # Errors
+///
+/// The stream's own error; [`ModelErrorClass::Cut`] when it ends without [`Chunk::Finish`]; [`ModelErrorClass::Malformed`] when it
+/// breaks the protocol or is larger than 16 MiB.
+///
+/// # Cancel safety
+///
+/// Dropping the future drops the stream.
+pub async fn collect(mut stream: ModelStream) -> Result<(Reply, Finish), ModelError> {
+    let mut collector = Collector::default();
+    while let Some(chunk) = stream.next().await {
+        collector.push(chunk?)?;
+    }
+    collector.finish()
+}
+
+/// Makes a reply of chunks, one by one.
+#[derive(Debug, Default)]
+pub struct Collector {
+    parts: Vec<ReplyPart>,
+    /// The part that grows: text, reasoning or refusal.
+    open: Option<OpenPart>,
+    /// Calls by the provider's index, with the place in `parts` that is theirs.
+    calls: BTreeMap<u32, OpenCall>,
+    usage: Option<Usage>,
+    finish: Option<Finish>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct OpenPart {
+    kind: TextKind,
+    text: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum TextKind {
+    Text,
+    Reasoning,
+    Refusal,
+}
+
+#[derive(Debug)]
+struct OpenCall {
+    place: usize,
+    id: String,
+    name: String,
+    arguments: String,
+}
+
+impl Collector {
+    /// Adds a chunk.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelErrorClass::Malformed`] for a chunk after the end, arguments of a call that did not begin, a call that begins
+    /// twice, or more than 16 MiB.
+    pub fn push(&mut self, chunk: Chunk) -> Result<(), ModelError> {
+        let malformed = |problem: &'static str| Err(ModelError::new(ModelErrorClass::Malformed, problem));
+        if self.finish.is_some() {
+            return malformed("something came after the end of the answer");
+        }
+        match chunk {
+            Chunk::Text(text) => self.append(TextKind::Text, &text),
+            Chunk::Reasoning(text) => self.append(TextKind::Reasoning, &text),
+            Chunk::Refusal(text) => self.append(TextKind::Refusal, &text),
+            Chunk::ReasoningOpaque(opaque) => {
+                self.bytes += opaque.as_bytes().len();
+                let text = match self.open.take_if(|open| open.kind == TextKind::Reasoning) {
+                    Some(open) => open.text,
+                    None => String::new(),
+                };
+                self.close_part();
+                self.parts.push(ReplyPart::Reasoning(Reasoning::new(text).with_opaque(opaque)));
+            }
+            Chunk::CallStart { index, id, name } => {
+                self.close_part();
+                self.bytes += id.len() + name.len() + size_of::<OpenCall>();
+                let call = OpenCall { place: self.parts.len(), id, name, arguments: String::new() };
+                if self.calls.insert(index, call).is_some() {
+                    return malformed("a call began twice");
+                }
+                // Keeps the place; the call itself follows when its arguments are complete.
+                self.parts.push(ReplyPart::Call(Call::from_text("", "")));
+            }
+            Chunk::CallArguments { index, text } => {
+                self.bytes += text.len();
+                match self.calls.get_mut(&index) {
+                    Some(call) => call.arguments.push_str(&text),
+                    None => return malformed("arguments came for a call that did not begin"),
+                }
+            }
+            Chunk::Attachment(attachment) => {
+                self.close_part();
+                self.bytes += attachment.size();
+                self.parts.push(ReplyPart::Attachment(attachment));
+            }
+            Chunk::Usage(usage) => self.usage = Some(usage),
+            Chunk::Finish(finish) => self.finish = Some(finish),
+        }
+        if self.bytes > MAX_REPLY_BYTES {
+            return malformed("the answer is larger than 16 MiB");
+        }
+        Ok(())
+    }
+
+    /// How many bytes came so far.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What the provider said so far about usage.
+    #[must_use]
+    pub fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    /// The whole reply.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelErrorClass::Cut`] when no [`Chunk::Finish`] came.
+    pub fn finish(mut self) -> Result<(Reply, Finish), ModelError> {
+        let Some(finish) = self.finish.take() else {
+            return Err(ModelError::new(ModelErrorClass::Cut, "the answer ended before it was complete"));
+        };
+        self.close_part();
+        for call in mem::take(&mut self.calls).into_values() {
+            if let Some(part) = self.parts.get_mut(call.place) {
+                *part = ReplyPart::Call(Call::from_text(call.name, &call.arguments).with_label(call.id));
+            }
+        }
+        let reason = finish.reason.clone();
+        let reply = Reply { parts: self.parts, finish: reason, model: finish.model.clone(), usage: self.usage };
+        Ok((reply, finish))
+    }
+
+    fn append(&mut self, kind: TextKind, text: &str) {
+        self.bytes += text.len();
+        match &mut self.open {
+            Some(open) if open.kind == kind => open.text.push_str(text),
+            _ => {
+                self.close_part();
+                self.open = Some(OpenPart { kind, text: text.to_owned() });
+            }
+        }
+    }
+
+    fn close_part(&mut self) {
+        let Some(OpenPart { kind, text }) = self.open.take() else { return };
+        if text.is_empty() {
+            return;
+        }
+        self.parts.push(match kind {
+            TextKind::Text => ReplyPart::Text { text: text.into() },
+            TextKind::Reasoning => ReplyPart::Reasoning(Reasoning::new(text)),
+            TextKind::Refusal => ReplyPart::Refusal { text: text.into() },
+        });
+    }
+}
+
+impl Reply {
+    /// Whether there is nothing in it that a user or the run could use: no text, no call, no refusal, no file.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        self.parts.iter().all(|part| match part {
+            ReplyPart::Text { text } => text.trim().is_empty(),
+            ReplyPart::Reasoning(_) => true,
+            ReplyPart::Refusal { .. } | ReplyPart::Call(_) | ReplyPart::Attachment(_) => false,
+        })
+    }
+
+    /// Whether a content filter left nothing of it.
+    #[must_use]
+    pub(crate) fn is_filtered(&self) -> bool {
+        self.finish == FinishReason::ContentFilter && self.is_blank()
+    }
+}

@@ -1,0 +1,141 @@
+//! How models fail.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use crate::error::{BoxError, ErrorCode};
+
+/// A model gave no complete answer.
+///
+/// `Display` holds nothing that a user may not read: no upstream's words, address or key. Those stay in `source`.
+#[derive(Debug, thiserror::Error)]
+#[error("the model gave no answer: {message}")]
+#[non_exhaustive]
+pub struct ModelError {
+    /// What kind of failure, which decides what can be done.
+    pub class: ModelErrorClass,
+    /// What may be said about it.
+    pub message: Cow<'static, str>,
+    /// How long the provider asks to wait.
+    pub retry_after: Option<Duration>,
+    /// What lies under it.
+    pub source: Option<BoxError>,
+}
+
+/// The kinds of failure of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ModelErrorClass {
+    /// Too many requests for now.
+    RateLimited,
+    /// The account's quota is used up.
+    QuotaExhausted,
+    /// The credential is wrong.
+    Auth,
+    /// The credential does not allow this.
+    Permission,
+    /// The provider is overloaded.
+    Overloaded,
+    /// The provider fails or cannot be reached.
+    Unavailable,
+    /// Nothing came within the time for a first token.
+    FirstTokenTimeout,
+    /// Nothing more came within the time between tokens.
+    Stalled,
+    /// The conversation is longer than the model's window.
+    ContextOverflow,
+    /// A content policy stopped the answer.
+    ContentPolicy,
+    /// The provider understands the request and refuses it as wrong.
+    BadRequest,
+    /// The provider has no such model.
+    NotFound,
+    /// What came is no answer in the protocol.
+    Malformed,
+    /// The answer is complete and empty.
+    Empty,
+    /// The stream ended in the middle of the answer.
+    Cut,
+    /// Only a person can go on.
+    NeedsHuman,
+    /// The attempts for this turn are used up.
+    AttemptsExhausted,
+    /// There is no known price, and the run has a ceiling on cost.
+    Unpriced,
+}
+
+impl ModelErrorClass {
+    /// The class's stable code.
+    #[must_use]
+    pub const fn code(self) -> ErrorCode {
+        ErrorCode::new(match self {
+            Self::RateLimited => "model.rate_limited",
+            Self::QuotaExhausted => "model.quota_exhausted",
+            Self::Auth => "model.auth",
+            Self::Permission => "model.permission",
+            Self::Overloaded => "model.overloaded",
+            Self::Unavailable => "model.unavailable",
+            Self::FirstTokenTimeout => "model.first_token_timeout",
+            Self::Stalled => "model.stalled",
+            Self::ContextOverflow => "model.context_overflow",
+            Self::ContentPolicy => "model.content_policy",
+            Self::BadRequest => "model.bad_request",
+            Self::NotFound => "model.not_found",
+            Self::Malformed => "model.malformed",
+            Self::Empty => "model.empty",
+            Self::Cut => "model.cut",
+            Self::NeedsHuman => "model.needs_human",
+            Self::AttemptsExhausted => "model.attempts_exhausted",
+            Self::Unpriced => "model.unpriced",
+        })
+    }
+
+    /// Whether the same request to the same model may succeed later.
+    #[must_use]
+    pub const fn retryable(self) -> bool {
+        matches!(
+            self,
+            Self::RateLimited
+                | Self::Overloaded
+                | Self::Unavailable
+                | Self::FirstTokenTimeout
+                | Self::Stalled
+                | Self::Malformed
+                | Self::Empty
+                | Self::Cut
+        )
+    }
+}
+
+impl ModelError {
+    /// A failure of this class with words that a user may read.
+    pub fn new(class: ModelErrorClass, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { class, message: message.into(), retry_after: None, source: None }
+    }
+
+    /// The same with the time that the provider asks to wait.
+    #[must_use]
+    pub fn with_retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// The same with what lies under it.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The stable code of its class.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        self.class.code()
+    }
+
+    /// Whether the same request to the same model may succeed later.
+    #[must_use]
+    pub fn retryable(&self) -> bool {
+        self.class.retryable()
+    }
+}

@@ -1,0 +1,56 @@
+//! The port to recovery: what happens when an agent cannot do its task.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use crate::agent_error::AgentError;
+use crate::conversation::Conversation;
+use crate::pending::PendingKind;
+use crate::run_context::RunContext;
+
+/// Decides what happens when an agent cannot do its task: its model failed for good, its answers never fitted, its turns or its
+/// budget ran out. Cancellation and the end of the time are not asked about.
+///
+/// # Contract
+///
+/// Recovering calls no effect: it answers from rules, hands over to a person, or lets the run fail.
+///
+/// The testkit's `conformance::recovery` checks an implementation.
+#[async_trait]
+pub trait Recovery: Send + Sync {
+    /// Decides on the failure `error` of the agent at `cx`, which had come as far as `conversation`.
+    async fn recover(&self, error: &AgentError, conversation: &Conversation, cx: &RunContext) -> Recovered;
+}
+
+/// What a [`Recovery`] decides.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Recovered {
+    /// Rules answer. The answer is marked as theirs.
+    Answer(Value),
+    /// A person does: the run is suspended, and an answer of a [`PendingKind::Question`] is the final answer.
+    Ask(PendingKind),
+    /// The run fails.
+    Fail,
+}
+
+/// The recovery that holds when a host brings none: every failure is a typed failure.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoRecovery;
+
+#[async_trait]
+impl Recovery for NoRecovery {
+    async fn recover(&self, _: &AgentError, _: &Conversation, _: &RunContext) -> Recovered {
+        Recovered::Fail
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<T: Recovery + ?Sized> Recovery for Arc<T> {
+    async fn recover(&self, error: &AgentError, conversation: &Conversation, cx: &RunContext) -> Recovered {
+        (**self).recover(error, conversation, cx).await
+    }
+}

@@ -1,0 +1,348 @@
+//! What every port call is given: who asks, where in the run, and what is left of time and budget.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::agent_error::AgentError;
+use crate::amount::Spend;
+use crate::budget::{Lease, Limits, Reservation};
+use crate::caller::Caller;
+use crate::event::{DeltaPart, Emitter, EventKind, Sinks};
+use crate::id::{RunId, TaskId};
+use crate::identity::{Identity, Profile, TraceId};
+use crate::journal::Journal;
+use crate::model::Attempts;
+use crate::observer::Observer;
+use crate::path::{CallPath, CallPosition};
+use crate::pending::{Pending, PendingId, PendingKind};
+use crate::policy::{Policies, Policy};
+use crate::sub_agent::AgentCard;
+
+/// Who asks, where in the run, and what is left of time and budget. Cheap to clone.
+///
+/// It is mandatory at every port: nothing calls a model or a tool without a tenant. A run makes its own; a host that calls a port
+/// by itself makes one with [`RunContext::standalone`].
+#[derive(Clone)]
+pub struct RunContext {
+    place: Arc<Place>,
+}
+
+/// What is the same everywhere in a run.
+pub(crate) struct Run {
+    pub(crate) id: RunId,
+    pub(crate) revision: u64,
+    pub(crate) task: TaskId,
+    pub(crate) trace: TraceId,
+    pub(crate) caller: Caller,
+    pub(crate) sinks: Sinks,
+    pub(crate) journal: Arc<dyn Journal>,
+    /// Asks the run to stop at the next step.
+    pub(crate) drain: CancellationToken,
+    /// Budget set aside for durable calls, for as long as this process works on the run.
+    pub(crate) set_aside: Mutex<Vec<Reservation>>,
+}
+
+impl Run {
+    /// Sets budget aside for a call that others make, until the run ends or is suspended.
+    pub(crate) fn set_aside(&self, reservation: Reservation) {
+        self.set_aside.lock().unwrap_or_else(PoisonError::into_inner).push(reservation);
+    }
+}
+
+/// One agent or call of a run.
+struct Place {
+    run: Arc<Run>,
+    path: CallPath,
+    /// Names of the agents from the Main Agent down to this place.
+    agents: Arc<[Arc<str>]>,
+    identity: Arc<Identity>,
+    policies: Policies,
+    lease: Lease,
+    deadline: Option<Instant>,
+    cancellation: CancellationToken,
+    emitter: Arc<Emitter>,
+    attempts: Attempts,
+}
+
+impl RunContext {
+    /// The context of a run's Main Agent.
+    pub(crate) fn root(
+        run: Run,
+        agent: &Arc<str>,
+        profile: &Profile,
+        policies: Policies,
+        lease: Lease,
+        deadline: Option<Instant>,
+        cancellation: CancellationToken,
+    ) -> Self {
+        let identity = Identity {
+            trace_id: run.trace,
+            tenant_id: run.caller.tenant.clone(),
+            user_id: run.caller.user.clone(),
+            task_id: run.task,
+            run_id: run.id,
+            main_agent_id: agent.clone(),
+            sub_agent_id: None,
+            sub_agent_version: None,
+            profile: profile.clone(),
+        };
+        let emitter = Arc::new(Emitter::new(run.revision));
+        let place = Place {
+            run: Arc::new(run),
+            path: CallPath::root(),
+            agents: Arc::new([agent.clone()]),
+            identity: Arc::new(identity),
+            policies,
+            lease,
+            deadline,
+            cancellation,
+            emitter,
+            attempts: Attempts::unbounded(),
+        };
+        Self { place: Arc::new(place) }
+    }
+
+    /// A context outside of any run, for a host that calls a model or tool by itself: no ceilings, no deadline, no journal but the
+    /// process's memory.
+    #[must_use]
+    pub fn standalone(caller: Caller) -> Self {
+        Self::standalone_with(caller, Lease::root(Limits::none()), Vec::new())
+    }
+
+    /// A context outside of any run, with a budget and observers.
+    #[must_use]
+    pub fn standalone_with(caller: Caller, lease: Lease, observers: Vec<Arc<dyn Observer>>) -> Self {
+        let id = RunId::random();
+        let run = Run {
+            id,
+            revision: 0,
+            task: TaskId::from_uuid(id.as_uuid()),
+            trace: TraceId::from_bytes(id.as_uuid().into_bytes()),
+            caller,
+            sinks: Sinks { observers, queue: None },
+            journal: Arc::new(crate::journal::MemoryJournal::new()),
+            drain: CancellationToken::new(),
+            set_aside: Mutex::default(),
+        };
+        let policies = Policies::of(Arc::new(crate::policy::HintPolicy));
+        let deadline = lease.limits().time.map(|time| Instant::now() + time);
+        Self::root(run, &"host".into(), &Profile::default(), policies, lease, deadline, CancellationToken::new())
+    }
+
+    /// The context of the call of a tool at `position` of the agent here.
+    pub(crate) fn for_call(&self, position: CallPosition, deadline: Option<Instant>) -> Self {
+        self.descend(position, deadline, |_| {})
+    }
+
+    /// The context of the Sub-Agent with this card, called at `position` of the agent here, under `lease`.
+    pub(crate) fn for_agent(
+        &self,
+        position: CallPosition,
+        deadline: Option<Instant>,
+        card: &AgentCard,
+        lease: Lease,
+    ) -> Self {
+        self.descend(position, deadline, |place| {
+            let agents = place.agents.iter().cloned().chain([card.id().clone()]).collect();
+            place.agents = agents;
+            place.identity = Arc::new(Identity {
+                sub_agent_id: Some(card.id().clone()),
+                sub_agent_version: Some(card.version.clone()),
+                ..(*place.identity).clone()
+            });
+            place.lease = lease;
+        })
+    }
+
+    fn descend(&self, position: CallPosition, deadline: Option<Instant>, change: impl FnOnce(&mut Place)) -> Self {
+        let above = &self.place;
+        let mut place = Place {
+            run: above.run.clone(),
+            path: above.path.child(position),
+            agents: above.agents.clone(),
+            identity: above.identity.clone(),
+            policies: above.policies.clone(),
+            lease: above.lease.clone(),
+            deadline: sooner(above.deadline, deadline),
+            cancellation: above.cancellation.child_token(),
+            emitter: Arc::new(Emitter::new(above.run.revision)),
+            attempts: Attempts::unbounded(),
+        };
+        change(&mut place);
+        Self { place: Arc::new(place) }
+    }
+
+    /// The same place, with one more policy.
+    pub(crate) fn with_policy(&self, policy: Arc<dyn Policy>) -> Self {
+        let here = &self.place;
+        let place = Place {
+            run: here.run.clone(),
+            path: here.path.clone(),
+            agents: here.agents.clone(),
+            identity: here.identity.clone(),
+            policies: here.policies.and(policy),
+            lease: here.lease.clone(),
+            deadline: here.deadline,
+            cancellation: here.cancellation.clone(),
+            emitter: here.emitter.clone(),
+            attempts: here.attempts.clone(),
+        };
+        Self { place: Arc::new(place) }
+    }
+
+    /// Who asks.
+    #[must_use]
+    pub fn caller(&self) -> &Caller {
+        &self.place.run.caller
+    }
+
+    /// The task.
+    #[must_use]
+    pub fn task_id(&self) -> TaskId {
+        self.place.run.task
+    }
+
+    /// The run: a lineage of states.
+    #[must_use]
+    pub fn run_id(&self) -> RunId {
+        self.place.run.id
+    }
+
+    /// How often the run was resumed.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.place.run.revision
+    }
+
+    /// Everything that events and spans say about whose run this is.
+    #[must_use]
+    pub fn identity(&self) -> &Arc<Identity> {
+        &self.place.identity
+    }
+
+    /// Where in the run this is.
+    #[must_use]
+    pub fn path(&self) -> &CallPath {
+        &self.place.path
+    }
+
+    /// The agents from the Main Agent down to this place, by name.
+    #[must_use]
+    pub fn agents(&self) -> &[Arc<str>] {
+        &self.place.agents
+    }
+
+    /// When the time is over.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.place.deadline
+    }
+
+    /// How much time is left.
+    #[must_use]
+    pub fn time_left(&self) -> Option<Duration> {
+        self.place.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Cancelled when the run stops, for work that does not stop with the future: threads, spawned tasks.
+    #[must_use]
+    pub fn cancellation(&self) -> &CancellationToken {
+        &self.place.cancellation
+    }
+
+    /// The budget here.
+    #[must_use]
+    pub fn lease(&self) -> &Lease {
+        &self.place.lease
+    }
+
+    /// The attempts left for this turn's answer, shared by everything that repeats.
+    #[must_use]
+    pub fn attempts(&self) -> &Attempts {
+        &self.place.attempts
+    }
+
+    /// The key under which an effect happens at most once: the same for this call however often its run is copied or repeated.
+    #[must_use]
+    pub fn idempotency_key(&self) -> String {
+        format!("{}{}", self.place.run.id, self.place.path)
+    }
+
+    /// Something that the agent or call here waits for, under a name of its own.
+    #[must_use]
+    pub fn pending(&self, name: impl Into<Arc<str>>, kind: PendingKind) -> Pending {
+        Pending {
+            id: PendingId::new(self.run_id(), self.path().clone(), name),
+            agents: self.place.agents.clone(),
+            requested_by: self.caller().clone(),
+            kind,
+        }
+    }
+
+    /// Emits an event of the host's own.
+    pub fn emit(&self, name: impl Into<Arc<str>>, data: Value) {
+        self.emit_kind(|| EventKind::Custom { name: name.into(), data: Arc::new(data) });
+    }
+
+    /// Reserves budget, waiting until the deadline for what others will settle.
+    ///
+    /// # Errors
+    ///
+    /// [`AgentError::Budget`] when it cannot fit, [`AgentError::Deadline`] when the time is over first.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future reserves nothing.
+    pub async fn reserve(&self, amount: Spend) -> Result<Reservation, AgentError> {
+        Ok(self.within_deadline(self.lease().reserve(amount)).await??)
+    }
+
+    /// Waits for `work` until the deadline.
+    pub(crate) async fn within_deadline<T>(&self, work: impl Future<Output = T>) -> Result<T, AgentError> {
+        match self.place.deadline {
+            Some(deadline) => tokio::time::timeout_at(deadline, work).await.map_err(|_| AgentError::Deadline),
+            None => Ok(work.await),
+        }
+    }
+
+    pub(crate) fn run(&self) -> &Run {
+        &self.place.run
+    }
+
+    pub(crate) fn policies(&self) -> &Policies {
+        &self.place.policies
+    }
+
+    pub(crate) fn emit_kind(&self, kind: impl FnOnce() -> EventKind) {
+        let place = &self.place;
+        place.emitter.emit(&place.run.sinks, &place.path, &place.identity, kind);
+    }
+
+    pub(crate) fn emit_delta(&self, part: DeltaPart, text: &str) {
+        let place = &self.place;
+        place.emitter.emit_delta(&place.run.sinks, &place.path, &place.identity, part, text);
+    }
+}
+
+impl fmt::Debug for RunContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunContext")
+            .field("identity", &self.place.identity)
+            .field("path", &self.place.path)
+            .field("deadline", &self.place.deadline)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The earlier of two deadlines.
+fn sooner(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}

@@ -1,0 +1,2 @@
+//! Adjutant.
+pub use agent_core::*;
