@@ -1,2 +1,3 @@
 //! Adjutant.
 pub use agent_core::*;
+pub use agent_router::*;

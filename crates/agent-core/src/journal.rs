@@ -18,7 +18,8 @@ use crate::path::{CallKey, CallPath};
 /// # Contract
 ///
 /// - Both methods are atomic: of several that begin one key at once, exactly one hears [`Begun::Fresh`].
-/// - A first result stays; finishing again changes nothing.
+/// - A first result stays; finishing again, or finishing another call at the same place, changes nothing.
+/// - A result is kept also when the beginning was not, because it was forgotten or never noted.
 /// - What `finish` acknowledged is there after a crash, as far as the store itself survives one.
 ///
 /// The testkit's `conformance::journal` checks an implementation.
@@ -114,31 +115,41 @@ impl MemoryJournal {
     }
 }
 
+impl Calls {
+    /// The record of a call. A new one takes the place of the oldest when there is no room.
+    fn record(&mut self, key: &CallKey, capacity: usize) -> &mut Record {
+        let place = (key.run, key.path.clone());
+        if !self.by_place.contains_key(&place) {
+            if self.order.len() >= capacity
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.by_place.remove(&oldest);
+            }
+            self.order.push_back(place.clone());
+        }
+        let new = || Record { fingerprint: key.fingerprint.clone(), result: None };
+        self.by_place.entry(place).or_insert_with(new)
+    }
+}
+
 #[async_trait]
 impl Journal for MemoryJournal {
     async fn begin(&self, key: &CallKey) -> Result<Begun, JournalError> {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = (key.run, key.path.clone());
-        if let Some(record) = calls.by_place.get(&place) {
-            return Ok(match &record.result {
-                _ if record.fingerprint != key.fingerprint => Begun::Conflict,
-                Some(result) => Begun::Finished(result.clone()),
-                None => Begun::Unknown,
-            });
-        }
-        if calls.order.len() >= self.capacity
-            && let Some(oldest) = calls.order.pop_front()
-        {
-            calls.by_place.remove(&oldest);
-        }
-        calls.order.push_back(place.clone());
-        calls.by_place.insert(place, Record { fingerprint: key.fingerprint.clone(), result: None });
-        Ok(Begun::Fresh)
+        let is_known = calls.by_place.contains_key(&(key.run, key.path.clone()));
+        let record = calls.record(key, self.capacity);
+        Ok(match &record.result {
+            _ if !is_known => Begun::Fresh,
+            _ if record.fingerprint != key.fingerprint => Begun::Conflict,
+            Some(result) => Begun::Finished(result.clone()),
+            None => Begun::Unknown,
+        })
     }
 
     async fn finish(&self, key: &CallKey, result: &CallResult) -> Result<(), JournalError> {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(record) = calls.by_place.get_mut(&(key.run, key.path.clone())) {
+        let record = calls.record(key, self.capacity);
+        if record.fingerprint == key.fingerprint {
             record.result.get_or_insert_with(|| result.clone());
         }
         Ok(())

@@ -2,7 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
 use super::{DeltaPart, Event, EventKind, Queue};
 use crate::identity::Identity;
@@ -66,10 +65,7 @@ impl Emitter {
         let n = numbering.next;
         numbering.next += 1;
         if sinks.has_reader() {
-            hand_out(
-                sinks,
-                Event { path: path.clone(), n, at: SystemTime::now(), identity: identity.clone(), kind: kind() },
-            );
+            hand_out(sinks, Event::new(path.clone(), n, identity.clone(), kind()));
         }
     }
 
@@ -92,12 +88,9 @@ impl Emitter {
             }
         };
         if sinks.has_reader() {
-            let event = || Event {
-                path: path.clone(),
-                n: series.n,
-                at: SystemTime::now(),
-                identity: identity.clone(),
-                kind: EventKind::Delta { part, offset: series.length, text: text.to_owned() },
+            let event = || {
+                let kind = EventKind::Delta { part, offset: series.length, text: text.to_owned() };
+                Event::new(path.clone(), series.n, identity.clone(), kind)
             };
             if !sinks.observers.is_empty() {
                 observe(&sinks.observers, &event());

@@ -43,6 +43,14 @@ pub struct Event {
     pub kind: EventKind,
 }
 
+impl Event {
+    /// An event of now, for tests of observers: a run makes its own.
+    #[must_use]
+    pub fn new(path: CallPath, n: u64, identity: Arc<Identity>, kind: EventKind) -> Self {
+        Self { path, n, at: SystemTime::now(), identity, kind }
+    }
+}
+
 fn as_millis<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     serializer.serialize_u64(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))

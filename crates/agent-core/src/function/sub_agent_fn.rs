@@ -14,6 +14,7 @@ use crate::budget::Limits;
 use crate::id::AgentVersion;
 use crate::message::CallResult;
 use crate::run_context::RunContext;
+use crate::run_state::ResumeError;
 use crate::schema::Schema;
 use crate::sub_agent::{AgentCard, AgentState, Begin, Dispatch, Outcome, SubAgent, Suspension};
 use crate::tool::ToolOutput;
@@ -106,8 +107,7 @@ impl<F: Function<Args>, Args: 'static> SubAgent for FnSubAgent<F, Args> {
             },
             Begin::Resume { state, answers } => {
                 state.ensure_fits(&self.card, STATE_SCHEMA)?;
-                let answer =
-                    answers.into_iter().next().ok_or_else(|| AgentError::unreadable_state(&state, "no answer came"))?;
+                let answer = answers.into_iter().next().ok_or(ResumeError::NothingToDo { pending: 1 })?;
                 match answer.value.into_result() {
                     CallResult::Done(value) => Ok(Outcome::Completed(Arc::unwrap_or_clone(value))),
                     CallResult::Failed(failure) => Err(AgentError::Failed(failure)),

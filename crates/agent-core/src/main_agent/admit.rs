@@ -29,6 +29,7 @@ pub(super) async fn admit(state: &mut LoopState, cx: &RunContext) -> Result<Next
             Decision::Replace(text) => {
                 decided(cx, REQUEST, "replace", "");
                 replace_message(state, &text)?;
+                state.approved_by.clear();
             }
             Decision::Deny(reason) => {
                 decided(cx, REQUEST, "deny", &reason);

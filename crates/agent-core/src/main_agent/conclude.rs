@@ -44,6 +44,7 @@ pub(super) async fn conclude(agent: &Agent, state: &mut LoopState, cx: &RunConte
                 decided(cx, ANSWER, "replace", "");
                 ensure_fits(agent, &other)?;
                 draft.replaced = Some(other);
+                state.approved_by.clear();
             }
             Decision::Deny(reason) => {
                 decided(cx, ANSWER, "deny", &reason);

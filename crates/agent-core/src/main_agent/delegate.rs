@@ -64,7 +64,7 @@ impl Site<'_> {
         );
         let running = AssertUnwindSafe(child.run(begin, &self.cx)).catch_unwind();
         let result = match self.cx.within_deadline(running).instrument(span.clone()).await {
-            Ok(Ok(Ok(Outcome::Completed(value)))) => self.agent_result(value),
+            Ok(Ok(Ok(Outcome::Completed(value)))) => self.presentable(CallResult::done(value)),
             Ok(Ok(Ok(Outcome::Suspended(suspension)))) => return self.suspended(suspension, progress),
             Ok(Ok(Err(error))) => self.agent_failure(error)?,
             Ok(Err(_panic)) => CallResult::failed(ErrorCode::new("call.panicked"), "the agent failed"),
@@ -74,17 +74,6 @@ impl Site<'_> {
             record_error(&span, &failure.code);
         }
         Ok(Settlement::Settled(result))
-    }
-
-    pub(super) fn agent_result(&self, value: Value) -> CallResult {
-        let violation = self.spec.output.as_ref().and_then(|schema| schema.check(&value).err());
-        match violation {
-            None => self.within_size(CallResult::done(value)),
-            Some(violation) => {
-                let message = format!("the agent's result does not fit its schema: {violation}");
-                CallResult::failed(ErrorCode::new("call.invalid_result"), message)
-            }
-        }
     }
 
     /// What the model learns of a child's failure. Failures that concern the whole run are not for the model.

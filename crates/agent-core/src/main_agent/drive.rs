@@ -37,14 +37,15 @@ pub(super) enum Next {
     Suspend,
 }
 
-/// One life of an agent: from its start, or from answers, until it is done or has to wait.
+/// One life of an agent, from its start or from a saved state with answers, until it is done or has to wait.
 pub(super) async fn live(
     agent: &Agent,
     state: &mut LoopState,
-    answers: Vec<Answer>,
+    revived: Option<Vec<Answer>>,
     cx: &RunContext,
 ) -> Result<Ended, AgentError> {
-    let resumed = cx.revision() > 0;
+    let resumed = revived.is_some();
+    let answers = revived.unwrap_or_default();
     cx.emit_kind(|| EventKind::Started { agent: agent.card.id().clone(), resumed });
     state.take_answers(answers, cx.path()).map_err(|pending| ResumeError::NotPending { pending })?;
     if state.wait.as_ref().is_some_and(|wait| wait.for_recovery) {

@@ -32,16 +32,17 @@ impl Site<'_> {
         progress: &Progress,
         result: CallResult,
     ) -> Result<Settlement, AgentError> {
-        let result = self.within_size(result);
+        let result = self.presentable(result);
         if !self.spec.effect.is_journaled() {
             return Ok(Settlement::Settled(result));
         }
         let Ok(arguments) = arguments_of(&job.call, progress) else { return Ok(Settlement::Settled(result)) };
         let (journal, key) = (&self.cx.run().journal, self.key(&arguments));
-        if let Begun::Finished(kept) = journal.begin(&key).await? {
-            return Ok(Settlement::Settled(kept));
+        match journal.begin(&key).await? {
+            Begun::Finished(kept) => return Ok(Settlement::Settled(kept)),
+            Begun::Conflict => return Ok(conflict()),
+            Begun::Fresh | Begun::Unknown => journal.finish(&key, &result).await?,
         }
-        journal.finish(&key, &result).await?;
         Ok(Settlement::Settled(result))
     }
 
@@ -123,7 +124,7 @@ impl Site<'_> {
         let input = Arc::unwrap_or_clone(arguments);
         let called = AssertUnwindSafe(tool.call(input, &self.cx)).catch_unwind();
         let result = match self.cx.within_deadline(called).instrument(span.clone()).await {
-            Ok(Ok(Ok(ToolOutput::Done(value)))) => self.within_size(CallResult::done(value)),
+            Ok(Ok(Ok(ToolOutput::Done(value)))) => self.presentable(CallResult::done(value)),
             Ok(Ok(Ok(ToolOutput::Waits(kind)))) => return Ok(self.wait("result", kind, progress)),
             Ok(Ok(Err(error))) => self.tool_failure(error),
             Ok(Err(_panic)) => CallResult::failed(ErrorCode::new("call.panicked"), "the function failed"),
@@ -155,13 +156,22 @@ impl Site<'_> {
         Ok(CallResult::failed(ErrorCode::new("call.timeout"), message))
     }
 
-    pub(super) fn within_size(&self, result: CallResult) -> CallResult {
-        let limit = self.agent.bounds.result_bytes;
+    /// A result as the model may see it: of the declared schema, and not too large.
+    pub(super) fn presentable(&self, result: CallResult) -> CallResult {
         let CallResult::Done(value) = &result else { return result };
-        if json_size_within(value, limit).is_some() {
-            return result;
+        if let Some(violation) = self.spec.output.as_ref().and_then(|schema| schema.check(value).err()) {
+            let message = format!("the result does not fit its schema: {violation}");
+            return CallResult::failed(ErrorCode::new("call.invalid_result"), message);
         }
-        let message = format!("the result is larger than {limit} bytes; ask for less");
-        CallResult::failed(ErrorCode::new("call.result_too_large"), message)
+        let limit = self.agent.bounds.result_bytes;
+        if json_size_within(value, limit).is_none() {
+            let message = format!("the result is larger than {limit} bytes; ask for less");
+            return CallResult::failed(ErrorCode::new("call.result_too_large"), message);
+        }
+        result
     }
+}
+
+fn conflict() -> Settlement {
+    refuse("call.conflict", "another call was made at this place by a copy of this run; it is not made again")
 }

@@ -31,9 +31,9 @@ impl SubAgent for MainAgent {
         let (mut state, answers) = match begin {
             Begin::Start { input } => {
                 let conversation = Conversation::new().say(request_text(&input));
-                (LoopState::new(conversation, 0, 0, agent.bounds.attempts), Vec::new())
+                (LoopState::new(conversation, 0, 0, agent.bounds.attempts), None)
             }
-            Begin::Resume { state, answers } => (read_state(agent, state)?, answers),
+            Begin::Resume { state, answers } => (read_state(agent, state)?, Some(answers)),
         };
         let cx = match &agent.policy {
             Some(policy) => &cx.with_policy(policy.clone()),

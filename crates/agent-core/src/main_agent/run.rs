@@ -75,7 +75,7 @@ pub(super) async fn begin(
     };
     let said_before = conversation.entries().len();
     let state = LoopState::new(conversation.say(message), said_before, 0, agent.bounds.attempts);
-    supervise(agent, lineage, state, Vec::new(), options, queue).await
+    supervise(agent, lineage, state, None, options, queue).await
 }
 
 pub(super) async fn resume(
@@ -107,7 +107,7 @@ pub(super) async fn resume(
         lineage.lease.limits = limits;
         lineage.time_left = time_of(&limits);
     }
-    supervise(agent, lineage, state, answers, options, queue).await
+    supervise(agent, lineage, state, Some(answers), options, queue).await
 }
 
 fn time_of(limits: &Limits) -> Option<Duration> {
@@ -133,7 +133,7 @@ async fn supervise(
     agent: &Agent,
     lineage: Lineage,
     mut state: LoopState,
-    answers: Vec<Answer>,
+    revived: Option<Vec<Answer>>,
     options: RunOptions,
     queue: Option<Arc<Queue>>,
 ) -> Result<RunOutcome, Box<Failure>> {
@@ -177,7 +177,7 @@ async fn supervise(
 
     let stopped = Box::pin(stopped(deadline, &cancellation));
     let working =
-        Box::pin(AssertUnwindSafe(live(agent, &mut state, answers, &cx)).catch_unwind().instrument(span.clone()));
+        Box::pin(AssertUnwindSafe(live(agent, &mut state, revived, &cx)).catch_unwind().instrument(span.clone()));
     // Work first: a run whose last step is ready ends with its result, not with a deadline that has just passed.
     let ended = match select(working, stopped).await {
         Either::Left((Ok(ended), _)) => ended,
@@ -265,7 +265,10 @@ fn save(agent: &Agent, lineage: Lineage, state: &LoopState, cx: &RunContext) -> 
         trace_id: lineage.trace_id,
         caller: lineage.caller,
         lease: cx.lease().save(),
-        time_left: lineage.time_left.map(|_| cx.time_left().unwrap_or_default()),
+        // Whole milliseconds, as it is saved.
+        time_left: cx
+            .time_left()
+            .map(|left| Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))),
         answered: lineage.answered,
         suspension,
     })

@@ -165,6 +165,8 @@ impl Site<'_> {
                     decided(&self.cx, &self.spec.name, "replace", "");
                     arguments = Arc::new(other);
                     progress.arguments = Some(arguments.clone());
+                    // Whoever agreed, agreed to other arguments.
+                    progress.approved_by.clear();
                 }
                 Decision::Deny(reason) => {
                     decided(&self.cx, &self.spec.name, "deny", &reason);

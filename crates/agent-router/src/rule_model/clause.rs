@@ -1,0 +1,416 @@
+//! A request in clauses: what is asked, told, wanted, and not wanted.
+
+use crate::text::words;
+
+/// How much of a request is read. What stands after it is not looked at.
+const MAX_WORDS: usize = 2_000;
+
+/// A piece of a request that can ask for one thing.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Clause {
+    /// The words as they were written.
+    pub(super) text: String,
+    /// The words in lower case, quoted ones left out.
+    pub(super) words: Vec<String>,
+    pub(super) mood: Mood,
+    /// The sentence it stands in, from zero.
+    pub(super) sentence: usize,
+}
+
+/// What the speaker does with a clause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mood {
+    /// Asks something.
+    Question,
+    /// Wants something done: `refund A-1042`, `could you ..`, `I'd like ..`.
+    Request,
+    /// Names something without a verb: `the status of A-1042`.
+    Fragment,
+    /// Tells something.
+    Statement,
+    /// Wants something under a condition, which rules cannot judge.
+    Conditional,
+}
+
+const QUESTION_WORDS: &[&str] =
+    &["how", "what", "whats", "when", "where", "wheres", "which", "who", "whos", "whose", "why"];
+
+const AUXILIARIES: &[&str] = &[
+    "am", "are", "arent", "can", "cant", "could", "did", "didnt", "do", "does", "doesnt", "dont", "had", "hadnt",
+    "has", "hasnt", "have", "havent", "is", "isnt", "may", "might", "must", "shall", "should", "was", "wasnt", "were",
+    "werent", "will", "wont", "would",
+];
+
+/// Words that say nothing at the beginning of a clause.
+const FILLERS: &[&str] = &[
+    "actually",
+    "afternoon",
+    "also",
+    "and",
+    "anyway",
+    "but",
+    "dear",
+    "evening",
+    "first",
+    "finally",
+    "good",
+    "hello",
+    "hey",
+    "hi",
+    "just",
+    "kindly",
+    "lastly",
+    "morning",
+    "next",
+    "now",
+    "ok",
+    "okay",
+    "oh",
+    "please",
+    "pls",
+    "plus",
+    "second",
+    "so",
+    "sorry",
+    "thanks",
+    "then",
+    "there",
+    "third",
+    "well",
+    "yes",
+];
+
+/// Words with which somebody begins to tell something.
+const TELLERS: &[&str] = &[
+    "a", "all", "an", "both", "everyone", "he", "her", "his", "i", "id", "ill", "im", "it", "its", "ive", "many",
+    "mine", "my", "nobody", "one", "our", "she", "some", "somebody", "someone", "that", "thats", "the", "their",
+    "they", "theyre", "this", "two", "we", "were", "weve", "you", "your", "youre", "youve",
+];
+
+/// Words that make a telling of what begins like one. Regular pasts are known by their ending.
+const FINITE: &[&str] = &[
+    "am", "are", "arent", "bought", "broke", "came", "did", "didnt", "does", "doesnt", "fell", "found", "got", "had",
+    "has", "hasnt", "have", "havent", "im", "is", "isnt", "ive", "keeps", "made", "said", "says", "sent", "took",
+    "was", "wasnt", "went", "were", "werent", "will", "wont",
+];
+
+/// What somebody says who wants something, as words in a row.
+const WANTING: &[&[&str]] = &[
+    &["i", "want"],
+    &["i", "need"],
+    &["i", "wanna"],
+    &["i", "demand"],
+    &["i", "request"],
+    &["i", "would", "like"],
+    &["id", "like"],
+    &["we", "want"],
+    &["we", "need"],
+    &["wed", "like"],
+    &["can", "you"],
+    &["could", "you"],
+    &["would", "you"],
+    &["will", "you"],
+    &["can", "u"],
+    &["could", "u"],
+    &["can", "i", "get"],
+    &["can", "i", "have"],
+    &["could", "i", "get"],
+    &["could", "i", "have"],
+    &["may", "i", "have"],
+    &["go", "ahead"],
+    &["give", "me"],
+    &["get", "me"],
+    &["please"],
+    &["pls"],
+    &["plz"],
+    &["kindly"],
+];
+
+/// Words behind which a question follows: `tell me how`, `find out when`.
+const BEFORE_QUESTIONS: &[&str] = &[
+    "ask",
+    "check",
+    "explain",
+    "find",
+    "hear",
+    "know",
+    "learn",
+    "me",
+    "out",
+    "say",
+    "see",
+    "show",
+    "sure",
+    "tell",
+    "understand",
+    "up",
+    "us",
+    "wonder",
+    "wondering",
+];
+
+/// Words that are shortened with a full stop, which ends no sentence then.
+const ABBREVIATIONS: &[&str] = &["approx", "e.g", "etc", "i.e", "max", "min", "mr", "mrs", "ms", "nr", "vs"];
+
+/// Words after which a wish becomes a condition.
+const CONDITIONS: &[&str] = &["if", "unless", "provided", "assuming", "incase"];
+
+/// The clauses of `text`, in order.
+pub(super) fn clauses(text: &str) -> Vec<Clause> {
+    let text = head(text);
+    let mut clauses = Vec::new();
+    for (number, (sentence, is_question)) in sentences(text).into_iter().enumerate() {
+        let pieces = pieces(sentence);
+        let last = pieces.len().saturating_sub(1);
+        for (index, piece) in pieces.into_iter().enumerate() {
+            let words = words(&without_quotes(&piece));
+            if words.is_empty() && !piece.chars().any(char::is_alphanumeric) {
+                continue;
+            }
+            let mood = mood(&words, is_question && index == last);
+            clauses.push(Clause { text: piece, words, mood, sentence: number });
+        }
+    }
+    clauses
+}
+
+/// The first part of `text` that is read.
+fn head(text: &str) -> &str {
+    match text.split_whitespace().nth(MAX_WORDS) {
+        // The word's own place in the text.
+        Some(word) => &text[..word.as_ptr() as usize - text.as_ptr() as usize],
+        None => text,
+    }
+}
+
+/// Sentences, and whether each ends in a question mark. A full stop within a number or a name ends nothing.
+fn sentences(text: &str) -> Vec<(&str, bool)> {
+    let mut sentences = Vec::new();
+    let mut start = 0;
+    let mut characters = text.char_indices().peekable();
+    while let Some((at, character)) = characters.next() {
+        let before_blank = characters.peek().is_none_or(|(_, next)| next.is_whitespace() || "?!.\"')".contains(*next));
+        let is_abbreviation = || {
+            let word = text[start..at].split_whitespace().next_back().unwrap_or_default();
+            ABBREVIATIONS.contains(&word.to_lowercase().as_str())
+        };
+        let ends = match character {
+            '\n' | ';' | '。' | '？' | '！' => true,
+            '.' => before_blank && !is_abbreviation(),
+            '!' | '?' | ':' => before_blank,
+            _ => false,
+        };
+        if ends {
+            sentences.push((&text[start..at], matches!(character, '?' | '？')));
+            start = at + character.len_utf8();
+        }
+    }
+    sentences.push((&text[start..], false));
+    sentences.retain(|(sentence, _)| sentence.chars().any(char::is_alphanumeric));
+    sentences
+}
+
+/// A sentence at its commas and at the words that join clauses.
+fn pieces(sentence: &str) -> Vec<String> {
+    let mut pieces: Vec<String> = Vec::new();
+    for part in sentence.split([',', '，', '、', '—', '–']) {
+        let mut piece: Vec<&str> = Vec::new();
+        for word in part.split_whitespace() {
+            if matches!(word.to_lowercase().as_str(), "and" | "then" | "also" | "plus" | "but" | "&" | "-")
+                && !piece.is_empty()
+            {
+                pieces.push(piece.join(" "));
+                piece.clear();
+                continue;
+            }
+            piece.push(word);
+        }
+        pieces.push(piece.join(" "));
+    }
+    pieces
+}
+
+/// The text without what stands in double quotes: that is quoted, not meant.
+fn without_quotes(text: &str) -> String {
+    let parts = text.split(['"', '“', '”']);
+    parts.step_by(2).collect::<Vec<_>>().join(" ")
+}
+
+/// What stands in double quotes.
+pub(super) fn quoted(text: &str) -> Vec<&str> {
+    let parts: Vec<&str> = text.split(['"', '“', '”']).collect();
+    // An opening quote without its closing one quotes nothing.
+    let closed = parts.len() - (parts.len() + 1) % 2;
+    parts.into_iter().take(closed).skip(1).step_by(2).map(str::trim).filter(|part| !part.is_empty()).collect()
+}
+
+fn mood(words: &[String], ends_in_question_mark: bool) -> Mood {
+    let is = |list: &[&str], word: &String| list.contains(&word.as_str());
+    let wants = position_of_wanting(words);
+    let is_conditional =
+        words.iter().enumerate().any(|(at, word)| is(CONDITIONS, word) && !asks_whether(words.get(..at)));
+    let Some(first) = words.iter().find(|word| !is(FILLERS, word)) else {
+        return if ends_in_question_mark { Mood::Question } else { Mood::Fragment };
+    };
+    if is_conditional {
+        let asks = ends_in_question_mark || is(QUESTION_WORDS, first) || is_inverted(words);
+        return if asks { Mood::Question } else { Mood::Conditional };
+    }
+    if first == "no" {
+        return Mood::Statement;
+    }
+    if let Some(at) = wants {
+        // `can you tell me how ..` asks; `I want a refund for what ..` wants.
+        let asks = words
+            .windows(2)
+            .skip(at)
+            .take(6)
+            .any(|pair| is(QUESTION_WORDS, &pair[1]) && is(BEFORE_QUESTIONS, &pair[0]));
+        return if asks { Mood::Question } else { Mood::Request };
+    }
+    if is(QUESTION_WORDS, first) || is(AUXILIARIES, first) && first != "dont" || ends_in_question_mark {
+        return Mood::Question;
+    }
+    if is_subordinate(first) {
+        let asks = words.iter().any(|word| is(QUESTION_WORDS, word));
+        return if asks { Mood::Question } else { Mood::Statement };
+    }
+    let is_finite = |word: &String| is(FINITE, word) || word.len() > 4 && word.ends_with("ed");
+    if is(TELLERS, first) {
+        return if words.iter().any(is_finite) { Mood::Statement } else { Mood::Fragment };
+    }
+    // `A-1042 was ..` tells; a name of two words is the longest that this sees.
+    let is_told = |word: &String| is(AUXILIARIES, word) && is_finite(word);
+    if words.iter().take(4).skip(1).any(is_told) || words.iter().take(3).skip(1).any(|word| is(FINITE, word)) {
+        return Mood::Statement;
+    }
+    if words.iter().any(|word| is(QUESTION_WORDS, word)) {
+        return Mood::Question;
+    }
+    Mood::Request
+}
+
+/// Whether a verb stands before its subject, as in questions: `does it`, `can I`.
+fn is_inverted(words: &[String]) -> bool {
+    words.windows(2).any(|pair| {
+        AUXILIARIES.contains(&pair[0].as_str())
+            && matches!(pair[1].as_str(), "i" | "it" | "you" | "we" | "they" | "u" | "there")
+    })
+}
+
+/// Whether the words before an `if` make it a `whether`: `check if`, `tell me if`.
+fn asks_whether(before: Option<&[String]>) -> bool {
+    let last = before.and_then(<[String]>::last).map(String::as_str);
+    matches!(
+        last,
+        Some(
+            "ask"
+                | "check"
+                | "know"
+                | "look"
+                | "me"
+                | "out"
+                | "see"
+                | "sure"
+                | "us"
+                | "verify"
+                | "wonder"
+                | "wondering"
+        )
+    )
+}
+
+fn is_subordinate(word: &str) -> bool {
+    matches!(word, "after" | "although" | "as" | "because" | "before" | "once" | "since" | "though" | "until" | "while")
+}
+
+fn position_of_wanting(words: &[String]) -> Option<usize> {
+    // `I only want`, `could you kindly`: what stands between changes nothing.
+    let words: Vec<&String> =
+        words.iter().filter(|word| !matches!(word.as_str(), "only" | "just" | "really" | "also" | "now")).collect();
+    (0..words.len()).find(|at| {
+        WANTING.iter().any(|phrase| {
+            let here = words.iter().skip(*at).take(phrase.len());
+            here.len() == phrase.len() && here.zip(*phrase).all(|(word, wanted)| *word == wanted)
+        })
+    })
+}
+
+impl Clause {
+    /// Whether the word at `at` is denied: `do not refund`, `no refund`, `without a refund`.
+    pub(super) fn is_denied(&self, at: usize) -> bool {
+        let before = self.words.iter().take(at).rev().take(4);
+        before
+            .into_iter()
+            .any(|word| matches!(word.as_str(), "dont" | "not" | "no" | "never" | "without" | "wont" | "stop" | "nor"))
+    }
+
+    /// How many words stand before the one at `at` that say something.
+    pub(super) fn spoken_before(&self, at: usize) -> usize {
+        self.words.iter().take(at).filter(|word| !FILLERS.contains(&word.as_str())).count()
+    }
+
+    /// Whether it says outright that something is wanted: `please`, `I want`, `could you`.
+    pub(super) fn wants(&self) -> bool {
+        position_of_wanting(&self.words).is_some()
+    }
+
+    /// Whether somebody corrects himself: `sorry, I meant A-1042`.
+    pub(super) fn is_correction(&self) -> bool {
+        self.words.iter().any(|word| matches!(word.as_str(), "mean" | "meant" | "correction" | "rather"))
+    }
+
+    /// Whether it is about something of the speaker's own: `my order`.
+    pub(super) fn is_about_own(&self) -> bool {
+        self.words.iter().any(|word| matches!(word.as_str(), "my" | "mine" | "our" | "ours"))
+    }
+
+    /// Whether it says that it is about something else than what was said before.
+    pub(super) fn means_another(&self) -> bool {
+        self.words.iter().any(|word| matches!(word.as_str(), "other" | "others" | "another" | "different" | "else"))
+    }
+
+    /// Whether it points at something said before: `it`, `that one`.
+    pub(super) fn points_back(&self) -> bool {
+        self.words.iter().any(|word| {
+            matches!(
+                word.as_str(),
+                "it" | "its" | "that" | "this" | "them" | "they" | "those" | "these" | "one" | "both"
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: &[(&str, Mood)]) {
+        let clauses = clauses(text);
+        let found: Vec<_> = clauses.iter().map(|clause| (clause.text.as_str(), clause.mood)).collect();
+        assert_eq!(found, expected, "{text}");
+    }
+
+    #[test]
+    fn clauses_are_split_and_their_mood_is_known() {
+        use Mood::{Conditional, Fragment, Question, Request, Statement};
+
+        check(
+            "Where is it, and how long does it take?",
+            &[("Where is it", Question), ("how long does it take", Question)],
+        );
+        check("Book a room for 4.5 hours.", &[("Book a room for 4.5 hours", Request)]);
+        check(
+            "Could you book it? The old one was cancelled.",
+            &[("Could you book it", Request), ("The old one was cancelled", Statement)],
+        );
+        check("the status of X and the price of Y", &[("the status of X", Fragment), ("the price of Y", Fragment)]);
+        check("Book it if it rains", &[("Book it if it rains", Conditional)]);
+        check("can you tell me when it leaves", &[("can you tell me when it leaves", Question)]);
+    }
+
+    #[test]
+    fn quotes_are_found_in_pairs_only() {
+        assert_eq!(quoted("say \"hello there\" and \"bye"), ["hello there"]);
+    }
+}

@@ -1,0 +1,10 @@
+//! Implementations that break a rule, each of another port's contract, and the suites that tell which one.
+
+mod chat_model;
+pub(crate) mod context_policy;
+mod journal;
+mod observer;
+mod policy;
+mod recovery;
+mod sub_agent;
+mod tool;
