@@ -98,6 +98,8 @@ fn can_recover(error: &AgentError) -> bool {
 
 async fn drive(agent: &Agent, state: &mut LoopState, cx: &RunContext) -> Result<Ended, AgentError> {
     loop {
+        // A run whose parts are always ready gives nobody else a chance to stop it.
+        ensure_may_go_on(cx)?;
         if let Some(wait) = &state.wait {
             let Some(answer) = wait.answer.clone() else { return Ok(Ended::Suspended) };
             if !step_answered(agent, state, answer, cx).await? {
@@ -123,6 +125,16 @@ async fn drive(agent: &Agent, state: &mut LoopState, cx: &RunContext) -> Result<
             return Ok(Ended::Suspended);
         }
     }
+}
+
+fn ensure_may_go_on(cx: &RunContext) -> Result<(), AgentError> {
+    if cx.cancellation().is_cancelled() {
+        return Err(AgentError::Cancelled);
+    }
+    if cx.time_left().is_some_and(|left| left.is_zero()) {
+        return Err(AgentError::Deadline);
+    }
+    Ok(())
 }
 
 /// Moves to the next step. `false` when the run is suspended instead.
