@@ -24,6 +24,8 @@ pub(crate) enum Play {
     Delay(Duration),
     /// A failure: before the stream begins if it is the first play, else in the stream.
     Fail(ModelErrorClass),
+    /// Pending once, without any clock.
+    Yield,
     /// Nothing ever comes again.
     Hang,
     Panic,
@@ -129,6 +131,13 @@ impl Line {
         self
     }
 
+    /// The same, yielding to the executor before each of its pieces, without any clock.
+    #[must_use]
+    pub fn yielding(mut self) -> Self {
+        self.plays = self.plays.into_iter().flat_map(|play| [Play::Yield, play]).collect();
+        self
+    }
+
     /// The same, where the request has to satisfy `check`, which panics if it does not.
     #[must_use]
     pub fn expecting(mut self, check: impl Fn(&ChatRequest) + Send + Sync + 'static) -> Self {
@@ -143,7 +152,7 @@ impl Line {
 
     /// The failure that comes instead of a stream.
     pub(crate) fn initial_failure(&self) -> Option<ModelError> {
-        let first = self.plays.iter().find(|play| !matches!(play, Play::Delay(_)));
+        let first = self.plays.iter().find(|play| !matches!(play, Play::Delay(_) | Play::Yield));
         match first {
             Some(Play::Fail(class)) => Some(failure(*class)),
             _ => None,

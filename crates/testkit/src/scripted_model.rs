@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 
 use crate::line::{Line, Play, failure};
+use crate::recording::yield_once;
 
 /// A model that plays a script, line by line, and keeps what it was asked. Clones share both.
 #[derive(Clone, Debug)]
@@ -133,6 +134,10 @@ async fn play(line: Line, request: &ChatRequest) -> Result<ModelStream, ModelErr
             Play::Fail(class) => Some(Err(failure(class))),
             Play::Delay(delay) => {
                 tokio::time::sleep(delay).await;
+                None
+            }
+            Play::Yield => {
+                yield_once().await;
                 None
             }
             Play::Hang => std::future::pending().await,

@@ -67,6 +67,7 @@ struct AddArgs {
     b: i64,
 }
 
+/// As in a first program nobody says what it changes, so that Adjutant keeps its results in a journal, which rig has none of.
 async fn add(args: AddArgs) -> Result<i64, CallError> {
     scenario::leaf_tool_called();
     Ok(args.a + args.b)
