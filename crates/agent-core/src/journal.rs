@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use crate::error::{BoxError, ErrorCode};
 use crate::id::RunId;
 use crate::message::CallResult;
-use crate::path::{CallKey, CallPath};
+use crate::path::{CallKey, CallPath, Fingerprint};
 
 /// Keeps the results of calls with effects, under the calls' deterministic keys.
 ///
@@ -74,8 +74,8 @@ impl JournalError {
 
 /// A journal in this process's memory: the default.
 ///
-/// It protects copies of a run within the process. It keeps the most recent calls, 65,536 unless told otherwise; what is older is
-/// forgotten, oldest first. A host that must survive crashes brings a durable journal.
+/// It protects copies of a run within the process. It keeps at most 65,536 calls unless told otherwise, and forgets whole runs,
+/// the oldest first. A host that must survive crashes brings a durable journal.
 #[derive(Debug)]
 pub struct MemoryJournal {
     capacity: usize,
@@ -84,14 +84,16 @@ pub struct MemoryJournal {
 
 #[derive(Debug, Default)]
 struct Calls {
-    by_place: HashMap<(RunId, CallPath), Record>,
-    /// Keys in order of arrival, to forget the oldest.
-    order: VecDeque<(RunId, CallPath)>,
+    runs: HashMap<RunId, HashMap<CallPath, Record>>,
+    /// The runs in order of their first call, to forget the oldest.
+    order: VecDeque<RunId>,
+    /// How many calls there are in all runs.
+    count: usize,
 }
 
 #[derive(Debug)]
 struct Record {
-    fingerprint: String,
+    fingerprint: Fingerprint,
     result: Option<CallResult>,
 }
 
@@ -116,19 +118,25 @@ impl MemoryJournal {
 }
 
 impl Calls {
-    /// The record of a call. A new one takes the place of the oldest when there is no room.
+    fn is_known(&self, key: &CallKey) -> bool {
+        self.runs.get(&key.run).is_some_and(|run| run.contains_key(&key.path))
+    }
+
+    /// The record of a call. A new one takes the place of the oldest run when there is no room.
     fn record(&mut self, key: &CallKey, capacity: usize) -> &mut Record {
-        let place = (key.run, key.path.clone());
-        if !self.by_place.contains_key(&place) {
-            if self.order.len() >= capacity
+        if !self.is_known(key) {
+            while self.count >= capacity
                 && let Some(oldest) = self.order.pop_front()
             {
-                self.by_place.remove(&oldest);
+                self.count -= self.runs.remove(&oldest).map_or(0, |run| run.len());
             }
-            self.order.push_back(place.clone());
+            if !self.runs.contains_key(&key.run) {
+                self.order.push_back(key.run);
+            }
+            self.count += 1;
         }
-        let new = || Record { fingerprint: key.fingerprint.clone(), result: None };
-        self.by_place.entry(place).or_insert_with(new)
+        let run = self.runs.entry(key.run).or_default();
+        run.entry(key.path.clone()).or_insert_with(|| Record { fingerprint: key.fingerprint, result: None })
     }
 }
 
@@ -136,7 +144,7 @@ impl Calls {
 impl Journal for MemoryJournal {
     async fn begin(&self, key: &CallKey) -> Result<Begun, JournalError> {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_known = calls.by_place.contains_key(&(key.run, key.path.clone()));
+        let is_known = calls.is_known(key);
         let record = calls.record(key, self.capacity);
         Ok(match &record.result {
             _ if !is_known => Begun::Fresh,

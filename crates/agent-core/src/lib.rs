@@ -47,7 +47,7 @@ pub use budget::{Exceeded, Lease, Limits, Reservation, Resource, SavedLease};
 pub use caller::Caller;
 pub use conversation::{Conversation, Entry, OpenTurn, Replied, SettleError, Turn};
 pub use error::{BoxError, ErrorCode, InvalidValue};
-pub use event::{DeltaPart, Event, EventKind, EventStream, ResultStatus};
+pub use event::{DeltaPart, Ending, Event, EventKind, EventStream, ModelFailed, ModelFinished, ResultStatus};
 pub use fit::{ContextError, ContextPolicy, FitRequest, Fitted, PassThrough};
 pub use function::{
     Approval, Effect, FnSubAgent, FnTool, Function, FunctionSpec, IntoOutput, Stateful, sub_agent, tool, with,
@@ -68,7 +68,7 @@ pub use model::{
     ModelOptions, ModelStream, Price, ReasoningEffort, collect, complete,
 };
 pub use observer::Observer;
-pub use path::{CallKey, CallPath, CallPosition};
+pub use path::{CallKey, CallPath, CallPosition, Fingerprint};
 pub use pending::{Answer, AnswerValue, Pending, PendingId, PendingKind};
 pub use policy::{Action, Decision, HintPolicy, Policy};
 pub use provenance::{Level, Provenance};

@@ -119,19 +119,55 @@ pub struct CallKey {
     pub run: RunId,
     /// The call's position in it.
     pub path: CallPath,
-    /// SHA-256 of the function's name and its arguments, in hexadecimal.
-    pub fingerprint: String,
+    /// What was called there.
+    pub fingerprint: Fingerprint,
+}
+
+/// SHA-256 of a function's name and arguments, written in hexadecimal.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// The fingerprint of a call of `function` with `arguments`.
+    #[must_use]
+    pub fn of(function: &str, arguments: &Value) -> Self {
+        let mut canonical = Vec::with_capacity(256);
+        canonical.extend_from_slice(function.as_bytes());
+        canonical.push(0);
+        write_canonical(&mut canonical, arguments);
+        Self(Sha256::digest(&canonical).into())
+    }
+
+    /// The fingerprint that was written as `bytes`.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The fingerprint as bytes, for a store.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fingerprint({self})")
+    }
 }
 
 impl CallKey {
     /// The key of the call of `function` with `arguments` at `path` of `run`.
     #[must_use]
     pub fn new(run: RunId, path: CallPath, function: &str, arguments: &Value) -> Self {
-        let mut hash = Sha256::new();
-        hash.update(function.as_bytes());
-        hash.update([0]);
-        hash_value(&mut hash, arguments);
-        Self { run, path, fingerprint: data_encoding::HEXLOWER.encode(&hash.finalize()) }
+        Self { run, path, fingerprint: Fingerprint::of(function, arguments) }
     }
 }
 
@@ -142,30 +178,36 @@ impl fmt::Display for CallKey {
     }
 }
 
-/// Hashes `value` so that equal values hash equally, whatever the order of an object's keys (a host's build may turn on
+/// Writes `value` so that equal values are written equally, whatever the order of an object's keys (a host's build may turn on
 /// `serde_json/preserve_order`).
-fn hash_value(hash: &mut Sha256, value: &Value) {
+fn write_canonical(text: &mut Vec<u8>, value: &Value) {
     match value {
         Value::Array(items) => {
-            hash.update(b"[");
-            items.iter().for_each(|item| {
-                hash_value(hash, item);
-                hash.update(b",");
-            });
-            hash.update(b"]");
+            text.push(b'[');
+            for item in items {
+                write_canonical(text, item);
+                text.push(b',');
+            }
+            text.push(b']');
         }
         Value::Object(fields) => {
             let mut fields: Vec<_> = fields.iter().collect();
             fields.sort_unstable_by_key(|(name, _)| *name);
-            hash.update(b"{");
+            text.push(b'{');
             for (name, field) in fields {
-                hash.update(Value::from(name.as_str()).to_string().as_bytes());
-                hash.update(b":");
-                hash_value(hash, field);
-                hash.update(b",");
+                write_leaf(text, name);
+                text.push(b':');
+                write_canonical(text, field);
+                text.push(b',');
             }
-            hash.update(b"}");
+            text.push(b'}');
         }
-        leaf => hash.update(leaf.to_string().as_bytes()),
+        leaf => write_leaf(text, leaf),
     }
+}
+
+fn write_leaf(text: &mut Vec<u8>, leaf: &impl Serialize) {
+    // Texts, numbers and flags always serialise, and a vector takes everything.
+    let written = serde_json::to_writer(text, leaf);
+    debug_assert!(written.is_ok());
 }

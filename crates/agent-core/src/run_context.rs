@@ -1,7 +1,7 @@
 //! What every port call is given: who asks, where in the run, and what is left of time and budget.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -42,12 +42,17 @@ pub(crate) struct Run {
     pub(crate) sinks: Sinks,
     pub(crate) journal: Arc<dyn Journal>,
     /// Asks the run to stop at the next step.
-    pub(crate) drain: CancellationToken,
+    pub(crate) drain: Option<CancellationToken>,
     /// Budget set aside for durable calls, for as long as this process works on the run.
     pub(crate) set_aside: Mutex<Vec<Reservation>>,
 }
 
 impl Run {
+    /// Whether the run should stop at the next step.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.drain.as_ref().is_some_and(CancellationToken::is_cancelled)
+    }
+
     /// Sets budget aside for a call that others make, until the run ends or is suspended.
     pub(crate) fn set_aside(&self, reservation: Reservation) {
         self.set_aside.lock().unwrap_or_else(PoisonError::into_inner).push(reservation);
@@ -57,6 +62,8 @@ impl Run {
 /// One agent or call of a run.
 struct Place {
     run: Arc<Run>,
+    /// The agent that this is called by.
+    above: Option<Arc<Place>>,
     path: CallPath,
     /// Names of the agents from the Main Agent down to this place.
     agents: Arc<[Arc<str>]>,
@@ -64,7 +71,8 @@ struct Place {
     policies: Policies,
     lease: Lease,
     deadline: Option<Instant>,
-    cancellation: CancellationToken,
+    /// Made when somebody asks for it: most calls need none.
+    cancellation: OnceLock<CancellationToken>,
     emitter: Arc<Emitter>,
     attempts: Attempts,
 }
@@ -78,7 +86,7 @@ impl RunContext {
         policies: Policies,
         lease: Lease,
         deadline: Option<Instant>,
-        cancellation: CancellationToken,
+        cancellation: Option<CancellationToken>,
     ) -> Self {
         let identity = Identity {
             trace_id: run.trace,
@@ -94,13 +102,14 @@ impl RunContext {
         let emitter = Arc::new(Emitter::new(run.revision));
         let place = Place {
             run: Arc::new(run),
+            above: None,
             path: CallPath::root(),
             agents: Arc::new([agent.clone()]),
             identity: Arc::new(identity),
             policies,
             lease,
             deadline,
-            cancellation,
+            cancellation: cancellation.map_or_else(OnceLock::new, OnceLock::from),
             emitter,
             attempts: Attempts::unbounded(),
         };
@@ -126,12 +135,12 @@ impl RunContext {
             caller,
             sinks: Sinks { observers, queue: None },
             journal: Arc::new(crate::journal::MemoryJournal::new()),
-            drain: CancellationToken::new(),
+            drain: None,
             set_aside: Mutex::default(),
         };
         let policies = Policies::of(Arc::new(crate::policy::HintPolicy));
         let deadline = lease.limits().time.map(|time| Instant::now() + time);
-        Self::root(run, &"host".into(), &Profile::default(), policies, lease, deadline, CancellationToken::new())
+        Self::root(run, &"host".into(), &Profile::default(), policies, lease, deadline, None)
     }
 
     /// The context of the call of a tool at `position` of the agent here.
@@ -163,13 +172,14 @@ impl RunContext {
         let above = &self.place;
         let mut place = Place {
             run: above.run.clone(),
+            above: Some(above.clone()),
             path: above.path.child(position),
             agents: above.agents.clone(),
             identity: above.identity.clone(),
             policies: above.policies.clone(),
             lease: above.lease.clone(),
             deadline: sooner(above.deadline, deadline),
-            cancellation: above.cancellation.child_token(),
+            cancellation: OnceLock::new(),
             emitter: Arc::new(Emitter::new(above.run.revision)),
             attempts: Attempts::unbounded(),
         };
@@ -182,13 +192,14 @@ impl RunContext {
         let here = &self.place;
         let place = Place {
             run: here.run.clone(),
+            above: Some(here.clone()),
             path: here.path.clone(),
             agents: here.agents.clone(),
             identity: here.identity.clone(),
             policies: here.policies.and(policy),
             lease: here.lease.clone(),
             deadline: here.deadline,
-            cancellation: here.cancellation.clone(),
+            cancellation: OnceLock::new(),
             emitter: here.emitter.clone(),
             attempts: here.attempts.clone(),
         };
@@ -249,10 +260,18 @@ impl RunContext {
         self.place.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// Cancelled when the run stops, for work that does not stop with the future: threads, spawned tasks.
+    /// Cancelled when the run ends, or the call here is given up, for work that does not stop with the future: threads, spawned
+    /// tasks.
     #[must_use]
     pub fn cancellation(&self) -> &CancellationToken {
-        &self.place.cancellation
+        self.place.cancellation()
+    }
+
+    /// Whether the run has ended, or the call here was given up.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        let places = std::iter::successors(Some(&self.place), |place| place.above.as_ref());
+        places.filter_map(|place| place.cancellation.get()).any(CancellationToken::is_cancelled)
     }
 
     /// The budget here.
@@ -310,6 +329,18 @@ impl RunContext {
         }
     }
 
+    /// Ends this place of the run when the guard is dropped.
+    pub(crate) fn end_on_drop(&self) -> EndOnDrop {
+        EndOnDrop(Some(self.clone()))
+    }
+
+    /// Tells what was handed to threads and tasks that the call here, or the run, is over.
+    pub(crate) fn end(&self) {
+        if let Some(token) = self.place.cancellation.get() {
+            token.cancel();
+        }
+    }
+
     pub(crate) fn run(&self) -> &Run {
         &self.place.run
     }
@@ -336,6 +367,33 @@ impl fmt::Debug for RunContext {
             .field("path", &self.place.path)
             .field("deadline", &self.place.deadline)
             .finish_non_exhaustive()
+    }
+}
+
+impl Place {
+    fn cancellation(&self) -> &CancellationToken {
+        self.cancellation.get_or_init(|| match &self.above {
+            Some(above) => above.cancellation().child_token(),
+            None => CancellationToken::new(),
+        })
+    }
+}
+
+/// Ends a place of a run when it is dropped: what was handed to threads and tasks hears of it.
+pub(crate) struct EndOnDrop(Option<RunContext>);
+
+impl EndOnDrop {
+    /// What is here came to its own end, and what it left behind may go on until the run ends.
+    pub(crate) fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        if let Some(cx) = &self.0 {
+            cx.end();
+        }
     }
 }
 

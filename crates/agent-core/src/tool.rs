@@ -35,7 +35,7 @@ pub trait Tool: Send + Sync {
     /// # Errors
     ///
     /// [`CallError`]: the model reads [`CallError::Tell`] and can mend its call; of anything else it learns only that it failed.
-    async fn call(&self, input: Value, cx: &RunContext) -> Result<ToolOutput, CallError>;
+    async fn call(&self, input: &Value, cx: &RunContext) -> Result<ToolOutput, CallError>;
 
     /// Finds out what became of an earlier call of which the run knows only that it began.
     ///
@@ -97,7 +97,7 @@ impl<T: Tool + ?Sized> Tool for Arc<T> {
         (**self).spec()
     }
 
-    async fn call(&self, input: Value, cx: &RunContext) -> Result<ToolOutput, CallError> {
+    async fn call(&self, input: &Value, cx: &RunContext) -> Result<ToolOutput, CallError> {
         (**self).call(input, cx).await
     }
 

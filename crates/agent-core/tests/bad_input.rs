@@ -247,7 +247,8 @@ fn limits_of_zero() {
         let outcome = paused(desk.run(Request::new("Go").with_options(options), caller()));
         assert_eq!(outcome.unwrap_err().code().as_str(), code, "{limits:?}");
     }
-    let free = MainAgent::builder("desk", FnModel::new(|_| Line::text("ok"))).limits(zero.with_micro_usd(agent_core::MicroUsd(0)));
+    let free = MainAgent::builder("desk", FnModel::new(|_| Line::text("ok")))
+        .limits(zero.with_micro_usd(agent_core::MicroUsd(0)));
     assert!(paused(free.build().unwrap().run("Go", caller())).is_ok(), "a free model costs nothing");
     check(
         Line::call("t", json!({})),

@@ -222,12 +222,13 @@ fn context(limits: Limits) -> (RunContext, Lease) {
 
 #[test]
 fn a_model_call_is_clamped_to_what_is_left_and_settles_at_the_models_own_figures() {
-    let model = ScriptedModel::new([
-        Line::text("ok").with_usage(Usage::new(Tokens(30), Tokens(12))).expecting(|request| {
+    let model =
+        ScriptedModel::new([Line::text("ok").with_usage(Usage::new(Tokens(30), Tokens(12))).expecting(|request| {
             assert_eq!(request.max_output, Some(Tokens(999)), "of 1,000 the request takes one");
-        }),
-    ])
-    .with_info(|info| info.with_max_output(Tokens(4_000)).with_price(Price::per_million(MicroUsd(1_000_000), MicroUsd(2_000_000))));
+        })])
+        .with_info(|info| {
+            info.with_max_output(Tokens(4_000)).with_price(Price::per_million(MicroUsd(1_000_000), MicroUsd(2_000_000)))
+        });
     let (cx, lease) = context(capped(1_000));
     let request = agent_core::ChatRequest::new(agent_core::Conversation::new().say("Hi"));
     paused(complete(&model, request, &cx)).unwrap();
@@ -238,8 +239,9 @@ fn a_model_call_is_clamped_to_what_is_left_and_settles_at_the_models_own_figures
 #[test]
 fn money_clamps_too() {
     let price = Price::per_million(MicroUsd(1_000_000), MicroUsd(10_000_000));
-    let model = ScriptedModel::new([Line::text("ok").expecting(|request| assert_eq!(request.max_output, Some(Tokens(99))))])
-        .with_info(|info: ModelInfo| info.with_price(price));
+    let model =
+        ScriptedModel::new([Line::text("ok").expecting(|request| assert_eq!(request.max_output, Some(Tokens(99))))])
+            .with_info(|info: ModelInfo| info.with_price(price));
     let (cx, _) = context(Limits::none().with_micro_usd(MicroUsd(999)));
     paused(complete(&model, agent_core::ChatRequest::new(agent_core::Conversation::new().say("Hi")), &cx)).unwrap();
 }
@@ -266,7 +268,8 @@ fn parallel_children_wait_for_each_other_under_one_ceiling_until_the_deadline() 
         _ => Line::silence().then_text("done").then_finish(FinishReason::Stop),
     })
     .with_info(|info| info.with_max_output(Tokens(100)));
-    let desk = MainAgent::builder("desk", model).sub_agent(child("one")).sub_agent(child("two")).sub_agent(child("three"));
+    let desk =
+        MainAgent::builder("desk", model).sub_agent(child("one")).sub_agent(child("two")).sub_agent(child("three"));
     let desk = desk.build().unwrap();
     let request = |time: u64| {
         let limits = capped(1_200).with_time(std::time::Duration::from_secs(time));

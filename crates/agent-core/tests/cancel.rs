@@ -8,8 +8,8 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use agent_core::{
-    AgentCard, AgentError, Begin, Call, CallError, Effect, FunctionSpec, Lease, Limits, MainAgent, MemoryJournal, Outcome,
-    PendingKind, Request, Resume, RunContext, RunOptions, Schema, SubAgent, Tokens, async_trait,
+    AgentCard, AgentError, Begin, Call, CallError, Effect, FunctionSpec, Lease, Limits, MainAgent, MemoryJournal,
+    Outcome, PendingKind, Request, Resume, RunContext, RunOptions, Schema, SubAgent, Tokens, async_trait,
 };
 use serde_json::json;
 use testkit::{FnModel, Line, RecordingAgent, RecordingTool, caller, paused, somebody};
@@ -117,7 +117,12 @@ fn with_the_journal_an_earlier_state_that_is_resumed_after_any_drop_repeats_no_e
                 2 => Line::call("desk", json!({"request": "Go"})),
                 _ => Line::text("over"),
             });
-            let main = MainAgent::builder("main", model).sub_agent(gate()).sub_agent(tree_desk).journal(journal).build().unwrap();
+            let main = MainAgent::builder("main", model)
+                .sub_agent(gate())
+                .sub_agent(tree_desk)
+                .journal(journal)
+                .build()
+                .unwrap();
             let state = main.run("Go", caller()).await.unwrap().into_suspended().unwrap().state;
             let resume = || {
                 let go = agent_core::AnswerValue::Value(json!("yes"));
@@ -129,10 +134,11 @@ fn with_the_journal_an_earlier_state_that_is_resumed_after_any_drop_repeats_no_e
             let mut outcome = main.resume(resume()).await.unwrap();
             while let agent_core::RunOutcome::Suspended(waiting) = outcome {
                 let sam = somebody("acme", "sam");
-                let answers = waiting.state.pending().iter().fold(Resume::new(waiting.state.clone(), sam), |resume, pending| {
-                    assert!(matches!(pending.kind, PendingKind::UnknownOutcome { .. }), "{pending:?}");
-                    resume.with_answer(&pending.id, agent_core::AnswerValue::Value(json!("it happened")))
-                });
+                let answers =
+                    waiting.state.pending().iter().fold(Resume::new(waiting.state.clone(), sam), |resume, pending| {
+                        assert!(matches!(pending.kind, PendingKind::UnknownOutcome { .. }), "{pending:?}");
+                        resume.with_answer(&pending.id, agent_core::AnswerValue::Value(json!("it happened")))
+                    });
                 outcome = main.resume(answers).await.unwrap();
             }
             assert_eq!(outcome.to_string(), "over");
@@ -198,7 +204,10 @@ fn dropping_the_handle_cancels_the_run() {
     let hanging = RecordingTool::new("hanging").hanging();
     let stopped = Arc::new(AtomicBool::new(false));
     let flag = stopped.clone();
-    let watch = Watch { spec: FunctionSpec::new("watch", "Outlives its call", Schema::object()).with_effect(Effect::ReadOnly), stopped: flag };
+    let watch = Watch {
+        spec: FunctionSpec::new("watch", "Outlives its call", Schema::object()).with_effect(Effect::ReadOnly),
+        stopped: flag,
+    };
     let calls = ["hanging", "watch"].map(|name| Call::new(name, json!({})));
     let desk = MainAgent::builder("desk", FnModel::new(move |_| Line::calls(calls.clone())))
         .tool(hanging.clone())
@@ -227,7 +236,7 @@ impl agent_core::Tool for Watch {
     fn spec(&self) -> &FunctionSpec {
         &self.spec
     }
-    async fn call(&self, _: serde_json::Value, cx: &RunContext) -> Result<agent_core::ToolOutput, CallError> {
+    async fn call(&self, _: &serde_json::Value, cx: &RunContext) -> Result<agent_core::ToolOutput, CallError> {
         let (token, stopped) = (cx.cancellation().clone(), self.stopped.clone());
         tokio::spawn(async move {
             token.cancelled().await;

@@ -42,7 +42,8 @@ fn a_copied_state_repeats_no_effect() {
 
 #[test]
 fn two_copies_at_once_make_one_call() {
-    let tool = RecordingTool::new("pay").needing_approval().returning_after(std::time::Duration::from_secs(1), json!(1));
+    let tool =
+        RecordingTool::new("pay").needing_approval().returning_after(std::time::Duration::from_secs(1), json!(1));
     let desk = desk(&tool, Arc::new(MemoryJournal::new()));
     let state = waiting(&desk);
     paused(async {
@@ -51,7 +52,10 @@ fn two_copies_at_once_make_one_call() {
         let (one, other) = futures_util::future::join(one, other).await;
         assert_eq!(tool.inputs().len(), 1);
         // One made the call; the other does not know its outcome and asks.
-        let waits = [one.unwrap(), other.unwrap()].into_iter().filter(|outcome| outcome.clone().into_suspended().is_ok()).count();
+        let waits = [one.unwrap(), other.unwrap()]
+            .into_iter()
+            .filter(|outcome| outcome.clone().into_suspended().is_ok())
+            .count();
         assert_eq!(waits, 1);
     });
 }
@@ -86,7 +90,9 @@ fn an_unknown_outcome_is_the_tools_to_reconcile_and_else_a_persons() {
         let tool = RecordingTool::new("pay");
         let desk = desk(&tool, Arc::new(Amnesiac::default()));
         let state = waiting(&desk);
-        assert!(matches!(&state.pending()[0].kind, PendingKind::UnknownOutcome { function, .. } if &**function == "pay"));
+        assert!(
+            matches!(&state.pending()[0].kind, PendingKind::UnknownOutcome { function, .. } if &**function == "pay")
+        );
         let own = Resume::new(state.clone(), caller()).with_answer(&state.pending()[0].id, answer.clone());
         assert_eq!(paused(desk.resume(own)).unwrap_err().code().as_str(), "resume.not_allowed");
         let report = paused(desk.resume(resume(&state, answer))).unwrap().into_report().unwrap();
@@ -158,16 +164,19 @@ fn a_fatal_failure_does_not_drop_a_siblings_effect_in_flight() {
 }
 
 #[test]
-fn the_memory_journal_forgets_the_oldest_first() {
-    let journal = MemoryJournal::with_capacity(2);
-    let run = agent_core::RunId::random();
-    let key = |slot: u32| CallKey::new(run, format!("/0.{slot}").parse().unwrap(), "f", &json!({}));
+fn the_memory_journal_forgets_whole_runs_the_oldest_first() {
+    let journal = MemoryJournal::with_capacity(3);
+    let runs = [(); 3].map(|()| agent_core::RunId::random());
+    let key = |run: usize, slot: u32| CallKey::new(runs[run], format!("/0.{slot}").parse().unwrap(), "f", &json!({}));
     paused(async {
-        for slot in 0..3 {
-            assert_eq!(journal.begin(&key(slot)).await.unwrap(), Begun::Fresh);
+        for (run, slot) in [(0, 0), (0, 1), (1, 0), (2, 0)] {
+            assert_eq!(journal.begin(&key(run, slot)).await.unwrap(), Begun::Fresh);
         }
-        assert_eq!(journal.begin(&key(2)).await.unwrap(), Begun::Unknown);
-        assert_eq!(journal.begin(&key(1)).await.unwrap(), Begun::Unknown);
-        assert_eq!(journal.begin(&key(0)).await.unwrap(), Begun::Fresh);
+        for run in [1, 2] {
+            assert_eq!(journal.begin(&key(run, 0)).await.unwrap(), Begun::Unknown);
+        }
+        for slot in [0, 1] {
+            assert_eq!(journal.begin(&key(0, slot)).await.unwrap(), Begun::Fresh, "the first run is forgotten");
+        }
     });
 }

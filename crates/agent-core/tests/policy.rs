@@ -7,7 +7,7 @@ use agent_core::{
     RunOutcome, async_trait,
 };
 use serde_json::{Value, json};
-use testkit::{Line, RecordingTool, ScriptedModel, caller, paused, somebody, story, Recorder};
+use testkit::{Line, Recorder, RecordingTool, ScriptedModel, caller, paused, somebody, story};
 
 /// A policy that asks a function, and keeps what it was asked.
 #[derive(Clone)]
@@ -25,13 +25,20 @@ fn asking(decide: impl Fn(&str, &Value, &[Caller]) -> Decision + Send + Sync + '
 impl Policy for Asking {
     async fn decide(&self, action: Action<'_>, cx: &RunContext) -> Decision {
         let (what, value, approved_by) = match action {
-            Action::Request { message, approved_by } => ("request".to_owned(), Value::from(message.joined_text()), approved_by),
-            Action::Call { function, arguments, approved_by } => (function.name.to_string(), arguments.clone(), approved_by),
+            Action::Request { message, approved_by } => {
+                ("request".to_owned(), Value::from(message.joined_text()), approved_by)
+            }
+            Action::Call { function, arguments, approved_by } => {
+                (function.name.to_string(), arguments.clone(), approved_by)
+            }
             Action::Answer { answer, approved_by } => ("answer".to_owned(), answer.clone(), approved_by),
             _ => return Decision::Allow,
         };
         let users: Vec<&str> = approved_by.iter().map(|by| by.user.as_str()).collect();
-        self.asked.lock().unwrap().push(format!("{} {what} {value} {}", cx.caller().user, users.join("+")).trim().to_owned());
+        self.asked
+            .lock()
+            .unwrap()
+            .push(format!("{} {what} {value} {}", cx.caller().user, users.join("+")).trim().to_owned());
         (self.decide)(&what, &value, approved_by)
     }
 
@@ -183,7 +190,10 @@ fn requests_and_answers_can_wait_for_a_person() {
         assert_eq!(model.requests()[0].conversation.last_user_message().unwrap().joined_text(), "Pay five");
         let edited = AnswerValue::ApproveWith(json!("It is paid."));
         let report = agent.resume(resume(waiting.state, edited)).await.unwrap().into_report().unwrap();
-        assert_eq!((report.text().as_ref(), report.provenance.fallback_path().as_str()), ("It is paid.", "model>human"));
+        assert_eq!(
+            (report.text().as_ref(), report.provenance.fallback_path().as_str()),
+            ("It is paid.", "model>human")
+        );
         assert_eq!(report.conversation.entries().len(), 3);
     });
     let story = story(recorder.events());
@@ -207,9 +217,13 @@ fn a_nested_agents_policy_is_asked_beside_the_runs_and_about_who_may_answer() {
     let main = MainAgent::builder("main", model).sub_agent(child).policy(outer.clone()).build().unwrap();
     paused(async {
         let waiting = main.run("Pay", caller()).await.unwrap().into_suspended().unwrap();
-        assert!(outer.asked.lock().unwrap().contains(&"ann pay {\"eur\":5}".to_owned()), "the run's policy holds below");
+        assert!(
+            outer.asked.lock().unwrap().contains(&"ann pay {\"eur\":5}".to_owned()),
+            "the run's policy holds below"
+        );
         let id = waiting.state.pending()[0].id.clone();
-        let by = |user| Resume::new(waiting.state.clone(), somebody("acme", user)).with_answer(&id, AnswerValue::Approve);
+        let by =
+            |user| Resume::new(waiting.state.clone(), somebody("acme", user)).with_answer(&id, AnswerValue::Approve);
         assert_eq!(main.resume(by("sam")).await.unwrap_err().code().as_str(), "resume.not_allowed");
         assert_eq!(main.resume(by("cfo")).await.unwrap().to_string(), "ok");
         assert_eq!(tool.inputs().len(), 1);

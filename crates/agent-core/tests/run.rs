@@ -1,8 +1,8 @@
 //! What a run does when nothing goes wrong: tools, Sub-Agents, second messages, typed answers.
 
 use agent_core::{
-    Caller, CallError, Entry, Limits, MainAgent, Request, RunOptions, Spend, SubAgent, Tokens, Usage, UserMessage,
-    sub_agent, tool, with,
+    CallError, Caller, Entry, Limits, MainAgent, Request, RunOptions, Spend, Tokens, Usage, UserMessage, sub_agent,
+    tool, with,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -39,7 +39,8 @@ fn a_tool_is_called_and_the_model_answers_from_its_result() {
 
 #[test]
 fn a_sub_agents_spend_reaches_its_parent() {
-    let child_model = ScriptedModel::new([Line::text("Delivered.").with_usage(Usage::new(Tokens(4_000), Tokens(1_000)))]);
+    let child_model =
+        ScriptedModel::new([Line::text("Delivered.").with_usage(Usage::new(Tokens(4_000), Tokens(1_000)))]);
     let child = MainAgent::builder("logistics", child_model).build().unwrap();
     let model = ScriptedModel::new([
         Line::call("logistics", json!({"request": "Where is A-1?"})).with_usage(Usage::new(Tokens(10), Tokens(5))),
@@ -210,14 +211,18 @@ fn limits_of_a_request_replace_the_agents() {
     let failure = paused(desk.run("Hello", caller())).unwrap_err();
     assert_eq!(failure.code().as_str(), "budget.exceeded");
     let options = RunOptions::default().with_limits(Limits::none().with_model_calls(1));
-    let report = paused(desk.run(Request::new("Hello").with_options(options), caller())).unwrap().into_report().unwrap();
+    let report =
+        paused(desk.run(Request::new("Hello").with_options(options), caller())).unwrap().into_report().unwrap();
     assert_eq!(report.spent, Spend::model_call(report.spent.tokens));
 }
 
 #[test]
 fn a_caller_is_checked_when_it_is_made() {
     let error = Caller::new("", "ann").unwrap_err();
-    assert_eq!(error.to_string(), "tenant_id is \"\", expected 1 to 128 bytes without control characters or outer blanks");
+    assert_eq!(
+        error.to_string(),
+        "tenant_id is \"\", expected 1 to 128 bytes without control characters or outer blanks"
+    );
     assert!(Caller::new("acme", "ann\n").is_err());
     assert!(Caller::new("a".repeat(129), "ann").is_err());
 }

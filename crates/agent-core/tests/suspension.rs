@@ -70,8 +70,10 @@ fn a_person_may_change_the_arguments_within_the_schema() {
     struct Refund {
         eur: u32,
     }
-    let refund = agent_core::tool("refund", "Refunds", async |refund: Refund| Ok::<_, agent_core::CallError>(refund.eur));
-    let desk = agent("desk", vec![Call::new("refund", json!({"eur": 900}))]).tool(refund.with_approval()).build().unwrap();
+    let refund =
+        agent_core::tool("refund", "Refunds", async |refund: Refund| Ok::<_, agent_core::CallError>(refund.eur));
+    let desk =
+        agent("desk", vec![Call::new("refund", json!({"eur": 900}))]).tool(refund.with_approval()).build().unwrap();
     paused(async {
         let waiting = suspended(desk.run("Refund", caller()).await.unwrap());
         let id = waiting.state.pending()[0].id.clone();
@@ -131,11 +133,10 @@ fn a_durable_sub_agent_is_a_wait_with_its_budget_set_aside() {
         let PendingKind::DurableCall { agent, limits, input, .. } = &waiting.state.pending()[0].kind else { panic!() };
         assert_eq!((&**agent, limits.tokens, &**input), ("night", Some(Tokens(600)), &json!({"request": "Count"})));
         let spent_before = waiting.spent;
-        let returned = AnswerValue::Returned {
-            result: CallResult::done(json!("counted")),
-            spent: Spend::model_call(Tokens(250)),
-        };
-        let resume = Resume::new(elsewhere(&waiting.state), caller()).with_answer(&waiting.state.pending()[0].id, returned);
+        let returned =
+            AnswerValue::Returned { result: CallResult::done(json!("counted")), spent: Spend::model_call(Tokens(250)) };
+        let resume =
+            Resume::new(elsewhere(&waiting.state), caller()).with_answer(&waiting.state.pending()[0].id, returned);
         let report = desk.resume(resume).await.unwrap().into_report().unwrap();
         assert_eq!(report.text(), "[\"counted\",\"ok\"]");
         let since = report.spent.minus(spent_before);
@@ -163,7 +164,8 @@ fn nested() -> (MainAgent, RecordingTool, RecordingAgent, RecordingTool) {
 
 #[test]
 fn nested_waits_are_answered_one_by_one_in_any_order_and_nothing_runs_twice() {
-    let answers = [("approval", AnswerValue::Approve), ("colour", json!("red").into_value()), ("size", json!("XL").into_value())];
+    let answers =
+        [("approval", AnswerValue::Approve), ("colour", json!("red").into_value()), ("size", json!("XL").into_value())];
     let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
     let mut spends = Vec::new();
     for order in orders {
@@ -242,7 +244,11 @@ fn wrong_answers_are_typed_errors_that_change_nothing() {
     refused(&desk, resume(boss(), &approval, json!(1).into_value()), "resume.wrong_kind");
     refused(&desk, resume(caller(), &approval, yes()), "resume.not_allowed");
     refused(&desk, resume(somebody("evil", "sam"), &approval, yes()), "resume.other_tenant");
-    refused(&desk, Resume::new(state(), boss()).with_answer_by(somebody("evil", "sam"), &approval, yes()), "resume.other_tenant");
+    refused(
+        &desk,
+        Resume::new(state(), boss()).with_answer_by(somebody("evil", "sam"), &approval, yes()),
+        "resume.other_tenant",
+    );
     refused(&desk, Resume::new(state(), boss()), "resume.nothing_to_do");
     let twice = resume(boss(), &approval, yes()).with_answer(&approval, AnswerValue::Deny("no".into()));
     refused(&desk, twice, "resume.already_answered");
@@ -287,7 +293,9 @@ fn a_state_of_another_agent_or_version_is_refused_unless_it_is_brought_over() {
             .tool(refund.clone())
     };
     let waiting = suspended(paused(build("desk", "1").build().unwrap().run("Go", caller())).unwrap());
-    let resume = || Resume::new(elsewhere(&waiting.state), boss()).with_answer(&waiting.state.pending()[0].id, AnswerValue::Approve);
+    let resume = || {
+        Resume::new(elsewhere(&waiting.state), boss()).with_answer(&waiting.state.pending()[0].id, AnswerValue::Approve)
+    };
     refused(&build("shop", "1").build().unwrap(), resume(), "state.other_agent");
     let failure = refused(&build("desk", "2").build().unwrap(), resume(), "state.other_version");
     assert_eq!(failure.to_string(), "the state is of version 1 of agent `desk`, this is version 2");
@@ -327,7 +335,8 @@ fn a_function_that_is_gone_becomes_a_result_that_says_so() {
     let with = agent("desk", vec![Call::new("refund", json!({}))]).tool(refund).build().unwrap();
     let without = agent("desk", vec![]).tool(RecordingTool::new("other")).build().unwrap();
     let waiting = suspended(paused(with.run("Go", caller())).unwrap());
-    let resume = Resume::new(waiting.state.clone(), boss()).with_answer(&waiting.state.pending()[0].id, AnswerValue::Approve);
+    let resume =
+        Resume::new(waiting.state.clone(), boss()).with_answer(&waiting.state.pending()[0].id, AnswerValue::Approve);
     let result = output(paused(without.resume(resume)).unwrap());
     assert_eq!(result[0]["error"]["code"], "call.function_gone");
 }
@@ -400,7 +409,8 @@ fn the_active_time_of_a_suspended_run_stands_still() {
         let waiting = suspended(desk.run("Go", caller()).await.unwrap());
         assert_eq!(waiting.state.time_left().unwrap().as_secs(), 6);
         tokio::time::sleep(std::time::Duration::from_secs(3_600)).await;
-        let resume = Resume::new(waiting.state.clone(), caller()).with_answer(&waiting.state.pending()[0].id, json!(1).into_value());
+        let resume = Resume::new(waiting.state.clone(), caller())
+            .with_answer(&waiting.state.pending()[0].id, json!(1).into_value());
         assert_eq!(output(desk.resume(resume).await.unwrap()), json!([1, 1]));
     });
 }

@@ -16,7 +16,9 @@ struct ByTenant;
 impl Policy for ByTenant {
     async fn decide(&self, action: agent_core::Action<'_>, cx: &RunContext) -> Decision {
         match action {
-            agent_core::Action::Call { approved_by, .. } if approved_by.is_empty() && cx.caller().tenant.as_str() == "acme" => {
+            agent_core::Action::Call { approved_by, .. }
+                if approved_by.is_empty() && cx.caller().tenant.as_str() == "acme" =>
+            {
                 Decision::Ask("acme asks".into())
             }
             _ => Decision::Allow,
@@ -31,16 +33,20 @@ impl Policy for ByTenant {
 fn identity_budget_events_states_and_policy_never_mix() {
     let tool = RecordingTool::new("slow").returning_after(Duration::from_millis(10), json!("ok"));
     let model = FnModel::new(|request| match request.conversation.entries().len() {
-        1 => Line::calls((0..3).map(|n| Call::new("slow", json!({"n": n})))).with_usage(Usage::new(Tokens(40), Tokens(10))),
+        1 => Line::calls((0..3).map(|n| Call::new("slow", json!({"n": n}))))
+            .with_usage(Usage::new(Tokens(40), Tokens(10))),
         _ => Line::text("done").with_usage(Usage::new(Tokens(40), Tokens(10))),
     });
     let desk = MainAgent::builder("desk", model).tool(tool.clone()).policy(ByTenant).build().unwrap();
     paused(async {
         let request = |recorder: &Recorder, tokens: u64| {
-            let options = RunOptions::default().with_observer(recorder.clone()).with_limits(Limits::none().with_tokens(Tokens(tokens)));
+            let options = RunOptions::default()
+                .with_observer(recorder.clone())
+                .with_limits(Limits::none().with_tokens(Tokens(tokens)));
             Request::new("Go").with_options(options)
         };
-        let recorders: Vec<(Recorder, &str)> = (0..40).map(|n| (Recorder::new(), if n % 2 == 0 { "acme" } else { "bolt" })).collect();
+        let recorders: Vec<(Recorder, &str)> =
+            (0..40).map(|n| (Recorder::new(), if n % 2 == 0 { "acme" } else { "bolt" })).collect();
         let runs = recorders.iter().enumerate().map(|(n, (recorder, tenant))| {
             // Every fourth run of each tenant has too little budget for its second turn.
             let tokens = if n % 8 < 2 { 60 } else { 50_000 };
@@ -56,9 +62,13 @@ fn identity_budget_events_states_and_policy_never_mix() {
                 (Ok(RunOutcome::Suspended(waiting)), "acme", _) => {
                     assert_eq!(waiting.state.pending().len(), 3);
                     let resume = |by| {
-                        waiting.state.pending().iter().fold(Resume::new(waiting.state.clone(), by), |resume, pending| {
-                            resume.with_answer(&pending.id, AnswerValue::Approve)
-                        })
+                        waiting
+                            .state
+                            .pending()
+                            .iter()
+                            .fold(Resume::new(waiting.state.clone(), by), |resume, pending| {
+                                resume.with_answer(&pending.id, AnswerValue::Approve)
+                            })
                     };
                     let refused = desk.resume(resume(somebody("bolt", "eve"))).await.unwrap_err();
                     assert_eq!(refused.code().as_str(), "resume.other_tenant");

@@ -62,11 +62,11 @@ fn line(kind: &EventKind) -> String {
         EventKind::Started { agent, .. } => format!("resumed {agent}"),
         EventKind::Answered { answer } => format!("answered {} with {}", answer.pending.name, answer.value.name()),
         EventKind::TurnStarted { turn } => format!("turn {turn}"),
-        EventKind::Fitted { .. } => "fitted".to_owned(),
+        EventKind::Fitted { before, after } => format!("fitted: {before} to {after}"),
         EventKind::ModelStarted { .. } => "model started".to_owned(),
         EventKind::Delta { part, text, .. } => format!("{part:?} {text:?}"),
-        EventKind::ModelFinished { finish, .. } => format!("model finished: {}", finish.as_str()),
-        EventKind::ModelFailed { code, .. } => format!("model failed: {code}"),
+        EventKind::ModelFinished(model) => format!("model finished: {}", model.finish.as_str()),
+        EventKind::ModelFailed(model) => format!("model failed: {}", model.code),
         EventKind::Repaired { problem } => format!("repaired: {problem}"),
         EventKind::CallStarted { function, arguments } => format!("call {function} {arguments}"),
         EventKind::CallFinished { function, result } => format!("result of {function}: {}", result.to_model_value()),
@@ -74,9 +74,11 @@ fn line(kind: &EventKind) -> String {
         EventKind::Waiting { pending } => format!("waits: {} {}", pending.id.name, pending.kind.name()),
         EventKind::Recovered { code, fallback_path } => format!("recovered from {code} by {fallback_path}"),
         EventKind::Custom { name, data } => format!("{name} {data}"),
-        EventKind::Suspended { pending, .. } => format!("suspended with {pending} pending"),
-        EventKind::Finished { result_status, .. } => format!("finished: {}", result_status.as_str()),
-        EventKind::Failed { code, .. } => format!("failed: {code}"),
+        EventKind::Suspended(ending) => format!("suspended with {} pending", ending.pending.unwrap_or_default()),
+        EventKind::Finished(ending) => format!("finished: {}", ending.result_status.as_str()),
+        EventKind::Failed(ending) => {
+            format!("failed: {}", ending.code.as_ref().map_or("", agent_core::ErrorCode::as_str))
+        }
         _ => "something new".to_owned(),
     }
 }

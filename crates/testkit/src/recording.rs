@@ -158,11 +158,11 @@ impl Tool for RecordingTool {
         &self.spec
     }
 
-    async fn call(&self, input: Value, cx: &RunContext) -> Result<ToolOutput, CallError> {
+    async fn call(&self, input: &Value, cx: &RunContext) -> Result<ToolOutput, CallError> {
         let place = {
             let mut calls = self.calls.lock().unwrap();
             let (key, tenant) = (cx.idempotency_key(), cx.caller().tenant.to_string());
-            calls.push(Recorded { input, key, tenant, completed: false });
+            calls.push(Recorded { input: input.clone(), key, tenant, completed: false });
             calls.len() - 1
         };
         let output = match self.behaviour.clone() {

@@ -111,7 +111,6 @@ struct Seen {
 enum What {
     Started,
     TurnStarted(u32),
-    Fitted,
     ModelStarted,
     Delta(String),
     ModelFinished,
@@ -126,7 +125,6 @@ impl Seen {
         let what = match event.kind {
             EventKind::Started { resumed: false, .. } => What::Started,
             EventKind::TurnStarted { turn } => What::TurnStarted(turn),
-            EventKind::Fitted { .. } => What::Fitted,
             EventKind::ModelStarted { .. } => What::ModelStarted,
             EventKind::Delta { offset: 0, text, .. } => What::Delta(text),
             EventKind::ModelFinished { .. } => What::ModelFinished,
@@ -152,7 +150,6 @@ fn expected_events() -> Vec<Seen> {
     expect(&root, What::Started);
     for turn in 0..=CALLS {
         expect(&root, What::TurnStarted(turn));
-        expect(&root, What::Fitted);
         expect(&root, What::ModelStarted);
         if turn == CALLS {
             expect(&root, What::Delta(ANSWER.concat()));

@@ -70,6 +70,8 @@ impl Table {
                 id
             }
             None => {
+                // Most runs need one node or two, and there are many runs.
+                self.nodes.reserve_exact(1);
                 self.nodes.push(node);
                 self.nodes.len() - 1
             }
@@ -158,6 +160,16 @@ impl Table {
 
     /// Reserves at once, or queues and returns the place in the queue.
     pub(super) fn reserve_or_wait(&mut self, node: NodeId, amount: Spend) -> Result<Option<WaiterId>, Exceeded> {
+        if self.waiters.is_empty() {
+            match self.fits(node, &amount) {
+                Fit::Now => {
+                    self.hold(node, amount);
+                    return Ok(None);
+                }
+                Fit::Never(exceeded) => return Err(exceeded),
+                Fit::Later(..) => {}
+            }
+        }
         let id = self.next_waiter;
         self.next_waiter += 1;
         self.waiters.push_back(Waiter { id, node, amount, verdict: None, waker: None });
@@ -173,6 +185,9 @@ impl Table {
 
     /// Decides for every waiter, oldest first, that can be decided. One that has to wait at a node holds back later ones there.
     fn admit_waiters(&mut self) {
+        if self.waiters.is_empty() {
+            return;
+        }
         let mut closed: Vec<NodeId> = Vec::new();
         for index in 0..self.waiters.len() {
             let Waiter { node, amount, verdict, .. } = &self.waiters[index];

@@ -6,13 +6,14 @@ mod queue;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::Value;
 
 pub(crate) use emitter::{Emitter, Sinks};
 pub use queue::EventStream;
 pub(crate) use queue::Queue;
 
+use crate::agent_error::AgentError;
 use crate::amount::{Spend, Tokens};
 use crate::error::ErrorCode;
 use crate::identity::Identity;
@@ -32,9 +33,8 @@ pub struct Event {
     pub path: CallPath,
     /// Its number on the path. The upper 32 bits count the run's resumptions.
     pub n: u64,
-    /// When, in milliseconds since 1970 when serialised.
-    #[serde(serialize_with = "as_millis")]
-    pub at: SystemTime,
+    /// When, in milliseconds since 1970.
+    pub at: u64,
     /// Whose run it is.
     #[serde(flatten)]
     pub identity: Arc<Identity>,
@@ -47,13 +47,13 @@ impl Event {
     /// An event of now, for tests of observers: a run makes its own.
     #[must_use]
     pub fn new(path: CallPath, n: u64, identity: Arc<Identity>, kind: EventKind) -> Self {
-        Self { path, n, at: SystemTime::now(), identity, kind }
+        Self { path, n, at: now(), identity, kind }
     }
 }
 
-fn as_millis<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    serializer.serialize_u64(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What happened. Text, arguments and results are shared, not copied.
@@ -78,7 +78,7 @@ pub enum EventKind {
         /// The turn, from zero.
         turn: u32,
     },
-    /// The conversation was fitted into the model's window.
+    /// Something of the conversation was left out, so that it fits the model's window.
     Fitted {
         /// Tokens of the whole conversation.
         before: Tokens,
@@ -100,25 +100,9 @@ pub enum EventKind {
         text: String,
     },
     /// A model's answer is complete.
-    ModelFinished {
-        /// The model that answered.
-        model: Arc<str>,
-        /// Why it stopped.
-        finish: FinishReason,
-        /// What the provider says was used.
-        usage: Option<Usage>,
-        /// What was charged to the budget.
-        spent: Spend,
-    },
+    ModelFinished(Box<ModelFinished>),
     /// A model gave no complete answer. Deltas since its start are void.
-    ModelFailed {
-        /// The model.
-        model: Arc<str>,
-        /// Why.
-        code: ErrorCode,
-        /// What was charged to the budget.
-        spent: Spend,
-    },
+    ModelFailed(Box<ModelFailed>),
     /// A model's final answer was not good enough, and it is asked again. The answer's deltas are void.
     Repaired {
         /// What was wrong.
@@ -143,7 +127,7 @@ pub enum EventKind {
         /// What it decided on: a function, `request` or `answer`.
         on: Arc<str>,
         /// `replace`, `deny` or `ask`.
-        decision: Arc<str>,
+        decision: &'static str,
         /// Its reason.
         reason: Arc<str>,
     },
@@ -167,32 +151,98 @@ pub enum EventKind {
         data: Arc<Value>,
     },
     /// An agent is suspended.
-    Suspended {
-        /// How many things it waits for.
-        pending: usize,
-        /// Always `suspended`.
-        result_status: ResultStatus,
-        /// What it spent so far, its children included.
-        spent: Spend,
-    },
+    Suspended(Box<Ending>),
     /// An agent is done.
-    Finished {
-        /// Where its answer comes from.
-        provenance: Provenance,
-        /// `completed` or `refused`.
-        result_status: ResultStatus,
-        /// What it spent, its children included.
-        spent: Spend,
-    },
+    Finished(Box<Ending>),
     /// An agent failed.
-    Failed {
-        /// Why.
-        code: ErrorCode,
-        /// `failed` or `cancelled`.
-        result_status: ResultStatus,
-        /// What it spent, its children included.
-        spent: Spend,
-    },
+    Failed(Box<Ending>),
+}
+
+/// A complete answer of a model.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ModelFinished {
+    /// The model that answered.
+    pub model: Arc<str>,
+    /// Why it stopped.
+    pub finish: FinishReason,
+    /// What the provider says was used.
+    pub usage: Option<Usage>,
+    /// What was charged to the budget.
+    pub spent: Spend,
+}
+
+/// A model that gave no complete answer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ModelFailed {
+    /// The model.
+    pub model: Arc<str>,
+    /// Why.
+    pub code: ErrorCode,
+    /// What was charged to the budget.
+    pub spent: Spend,
+}
+
+/// How an agent's work ended, or came to a halt.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Ending {
+    /// How.
+    pub result_status: ResultStatus,
+    /// What it spent so far, its children included.
+    pub spent: Spend,
+    /// How many things it waits for, when it is suspended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pending: Option<usize>,
+    /// Where its answer comes from, when it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Provenance>,
+    /// Why it failed, when it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<ErrorCode>,
+}
+
+impl EventKind {
+    /// An agent is suspended and waits for as much as `pending`.
+    #[must_use]
+    pub fn suspended(pending: usize, spent: Spend) -> Self {
+        Self::Suspended(Box::new(Ending { pending: Some(pending), ..Ending::new(ResultStatus::Suspended, spent) }))
+    }
+
+    /// An agent is done.
+    #[must_use]
+    pub fn finished(provenance: Provenance, status: ResultStatus, spent: Spend) -> Self {
+        Self::Finished(Box::new(Ending { provenance: Some(provenance), ..Ending::new(status, spent) }))
+    }
+
+    /// An agent failed.
+    #[must_use]
+    pub fn failed(error: &AgentError, spent: Spend) -> Self {
+        Self::Failed(Box::new(Ending { code: Some(error.code()), ..Ending::new(ResultStatus::of(error), spent) }))
+    }
+}
+
+impl ModelFinished {
+    /// `model` gave a complete answer, which was charged with `spent`.
+    #[must_use]
+    pub const fn new(model: Arc<str>, finish: FinishReason, usage: Option<Usage>, spent: Spend) -> Self {
+        Self { model, finish, usage, spent }
+    }
+}
+
+impl ModelFailed {
+    /// `model` gave no complete answer, which was charged with `spent`.
+    #[must_use]
+    pub const fn new(model: Arc<str>, code: ErrorCode, spent: Spend) -> Self {
+        Self { model, code, spent }
+    }
+}
+
+impl Ending {
+    fn new(result_status: ResultStatus, spent: Spend) -> Self {
+        Self { result_status, spent, pending: None, provenance: None, code: None }
+    }
 }
 
 /// What a [`EventKind::Delta`] is part of.
@@ -226,6 +276,14 @@ pub enum ResultStatus {
 }
 
 impl ResultStatus {
+    /// The status of a failed run.
+    pub(crate) fn of(error: &AgentError) -> Self {
+        match error {
+            AgentError::Cancelled => Self::Cancelled,
+            _ => Self::Failed,
+        }
+    }
+
     /// The status as it stands in events and spans.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -41,9 +41,7 @@ impl Queue {
     }
 
     pub(super) fn push(&self, event: Event) {
-        let mut unread = self.lock();
-        unread.events.push_back(event);
-        unread.wake();
+        self.lock().push(event);
     }
 
     /// Adds a delta: to the one numbered `last`, if that is still unread, or as `event`. Gives the number of where it went.
@@ -54,8 +52,7 @@ impl Queue {
             return last;
         }
         let number = unread.first + unread.events.len() as u64;
-        unread.events.push_back(event());
-        unread.wake();
+        unread.push(event());
         Some(number)
     }
 
@@ -68,6 +65,15 @@ impl Queue {
 }
 
 impl Unread {
+    fn push(&mut self, event: Event) {
+        if self.events.len() == self.events.capacity() {
+            // Doubling would waste half of it, and there are many runs.
+            self.events.reserve_exact(8.max(self.events.len() / 4));
+        }
+        self.events.push_back(event);
+        self.wake();
+    }
+
     fn delta_text(&mut self, number: u64) -> Option<&mut String> {
         let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
         match &mut self.events.get_mut(index)?.kind {

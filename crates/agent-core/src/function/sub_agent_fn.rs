@@ -110,7 +110,7 @@ impl<F: Function<Args>, Args: 'static> SubAgent for FnSubAgent<F, Args> {
                 let answer = answers.into_iter().next().ok_or(ResumeError::NothingToDo { pending: 1 })?;
                 match answer.value.into_result() {
                     CallResult::Done(value) => Ok(Outcome::Completed(Arc::unwrap_or_clone(value))),
-                    CallResult::Failed(failure) => Err(AgentError::Failed(failure)),
+                    CallResult::Failed(failure) => Err(AgentError::Failed(Arc::unwrap_or_clone(failure))),
                 }
             }
         }

@@ -59,8 +59,8 @@ impl<F: Function<Args>, Args: 'static> Tool for FnTool<F, Args> {
         &self.spec
     }
 
-    async fn call(&self, input: Value, cx: &RunContext) -> Result<ToolOutput, CallError> {
-        call_with_json(&self.function, &input, cx).await
+    async fn call(&self, input: &Value, cx: &RunContext) -> Result<ToolOutput, CallError> {
+        call_with_json(&self.function, input, cx).await
     }
 }
 

@@ -1,13 +1,11 @@
 //! The step `act`: the calls of a turn are made, in parallel, each with exactly one result.
 
-use std::collections::VecDeque;
-
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
 use super::builder::{Agent, Callable};
 use super::drive::Next;
-use super::slot::{self, Job, Settlement};
+use super::slot::{self, Job, Settlement, Worked};
 use super::state::{LoopState, Open, Slot, Work};
 use crate::agent_error::AgentError;
 use crate::amount::Spend;
@@ -23,30 +21,31 @@ pub(super) async fn act(agent: &Agent, state: &mut LoopState, cx: &RunContext) -
     let Work::Open(open) = &mut state.work else { return Ok(Next::Row) };
     ensure_children_fit(agent, open)?;
 
-    let mut waiting = VecDeque::new();
+    let mut jobs = Vec::with_capacity(open.slots.iter().filter(|slot| slot.has_work()).count());
     let calls = open.turn.reply().each_call().cloned().zip(open.slots.iter().cloned());
     for (index, (call, slot)) in calls.enumerate() {
         if slot.has_work() {
             let position = CallPosition { turn, slot: u32::try_from(index).unwrap_or(u32::MAX) };
             let repeated = count_identical(&open.turn, said_before, index, &call);
-            waiting.push_back(Job { index, position, call, slot, repeated });
+            jobs.push(Job { index, position, call, slot, repeated });
         } else {
             set_aside(&slot, cx);
         }
     }
 
+    let mut jobs = jobs.into_iter();
     let mut in_flight = FuturesUnordered::new();
     let mut fatal = None;
     let limit = agent.bounds.in_flight as usize;
     loop {
         // After a fatal failure, or when asked to drain, nothing new begins; what is in flight is not dropped.
-        let may_begin = fatal.is_none() && !cx.run().drain.is_cancelled();
+        let may_begin = fatal.is_none() && !cx.run().is_draining();
         while may_begin && in_flight.len() < limit {
-            let Some(job) = waiting.pop_front() else { break };
+            let Some(job) = jobs.next() else { break };
             in_flight.push(slot::work(agent, job, cx));
         }
-        let Some((index, settlement)) = in_flight.next().await else { break };
-        if let Err(error) = settle(open, index, settlement) {
+        let Some((index, worked)) = in_flight.next().await else { break };
+        if let Err(error) = settle(open, index, worked) {
             fatal = fatal.or(Some(error));
         }
     }
@@ -63,13 +62,13 @@ pub(super) async fn act(agent: &Agent, state: &mut LoopState, cx: &RunContext) -
 }
 
 /// Records how far a call came.
-fn settle(open: &mut Open, index: usize, settlement: Result<Settlement, AgentError>) -> Result<(), AgentError> {
-    let slot = match settlement? {
+fn settle(open: &mut Open, index: usize, worked: Worked) -> Result<(), AgentError> {
+    let slot = match worked? {
         Settlement::Settled(result) => {
             open.turn.settle(index, result).map_err(AgentError::internal)?;
             Slot::Settled
         }
-        Settlement::Open(slot) => *slot,
+        Settlement::Open(slot) => slot,
     };
     if let Some(place) = open.slots.get_mut(index) {
         *place = slot;
@@ -117,10 +116,10 @@ pub(super) fn carve_out(limits: &Limits) -> Spend {
 /// Refuses to go on before anything happens when a suspended child is of a version that this agent does not have.
 fn ensure_children_fit(agent: &Agent, open: &Open) -> Result<(), AgentError> {
     for (call, slot) in open.turn.reply().each_call().zip(&open.slots) {
-        let Slot::Child { suspension, .. } = slot else { continue };
+        let Slot::Child(suspended) = slot else { continue };
         let Some(Callable::Agent(child)) = agent.functions.get(&call.name) else { continue };
-        if slot.has_work() && !suspension.state.is_of(child.card()) {
-            child.migrate(suspension.state.clone())?;
+        if slot.has_work() && !suspended.suspension.state.is_of(child.card()) {
+            child.migrate(suspended.suspension.state.clone())?;
         }
     }
     Ok(())

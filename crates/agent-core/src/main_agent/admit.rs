@@ -86,6 +86,6 @@ fn replace_message(state: &mut LoopState, text: &Value) -> Result<(), AgentError
 }
 
 /// Tells that a policy did something else than to allow.
-pub(super) fn decided(cx: &RunContext, on: &str, decision: &str, reason: &str) {
-    cx.emit_kind(|| EventKind::PolicyDecided { on: on.into(), decision: decision.into(), reason: reason.into() });
+pub(super) fn decided(cx: &RunContext, on: &str, decision: &'static str, reason: &str) {
+    cx.emit_kind(|| EventKind::PolicyDecided { on: on.into(), decision, reason: reason.into() });
 }

@@ -9,35 +9,29 @@ use tracing::Instrument;
 
 use super::act::carve_out;
 use super::builder::Callable;
-use super::slot::{Job, Settlement, Site, refuse};
-use super::state::{Progress, Slot};
+use super::slot::{Job, Settlement, Site, Worked, refuse};
+use super::state::{Progress, Slot, SuspendedCall};
 use crate::agent_error::AgentError;
 use crate::amount::{MicroUsd, Tokens};
 use crate::budget::{Lease, Limits, Resource};
 use crate::error::ErrorCode;
 use crate::message::CallResult;
 use crate::path::CallPath;
-use crate::pending::{Answer, PendingKind};
+use crate::pending::PendingKind;
 use crate::sub_agent::{Begin, Outcome, SubAgent, Suspension};
 use crate::telemetry::{record_error, task_span};
 
 impl Site<'_> {
-    pub(super) async fn resume_child(
-        &self,
-        job: &Job,
-        suspension: Suspension,
-        progress: Progress,
-        answers: Vec<Answer>,
-    ) -> Result<Settlement, AgentError> {
+    pub(super) async fn resume_child(&self, job: &Job, suspended: &SuspendedCall) -> Worked {
         let Callable::Agent(child) = self.callable else {
             let message = format!("`{}` is no Sub-Agent any more", self.spec.name);
             return Ok(refuse("call.function_gone", message));
         };
-        let mut state = suspension.state;
+        let (mut state, progress) = (suspended.suspension.state.clone(), suspended.progress.clone());
         if !state.is_of(child.card()) {
             state = child.migrate(state)?;
         }
-        let begin = Begin::Resume { state, answers };
+        let begin = Begin::Resume { state, answers: suspended.answers.clone() };
         let settlement = self.run_agent(child, begin, progress.clone()).await?;
         match settlement {
             Settlement::Settled(result) => self.keep(job, &progress, result).await,
@@ -45,12 +39,7 @@ impl Site<'_> {
         }
     }
 
-    pub(super) async fn run_agent(
-        &self,
-        child: &Arc<dyn SubAgent>,
-        begin: Begin,
-        progress: Progress,
-    ) -> Result<Settlement, AgentError> {
+    pub(super) async fn run_agent(&self, child: &Arc<dyn SubAgent>, begin: Begin, progress: Progress) -> Worked {
         let card = child.card();
         let span = task_span!(
             "invoke_agent",
@@ -80,7 +69,7 @@ impl Site<'_> {
     pub(super) fn agent_failure(&self, error: AgentError) -> Result<CallResult, AgentError> {
         match error {
             AgentError::Journal(_) | AgentError::State(_) => Err(error),
-            AgentError::Cancelled if self.above.cancellation().is_cancelled() => Err(error),
+            AgentError::Cancelled if self.above.is_cancelled() => Err(error),
             AgentError::Deadline => self.timed_out(),
             AgentError::Internal(source) => {
                 tracing::warn!(agent = &*self.spec.name, path = %self.cx.path(), error = &*source, "an agent failed");
@@ -91,7 +80,7 @@ impl Site<'_> {
     }
 
     /// A child that waits: what it waits for must have come up in it or below it, or its answers could not find it.
-    pub(super) fn suspended(&self, suspension: Suspension, progress: Progress) -> Result<Settlement, AgentError> {
+    pub(super) fn suspended(&self, suspension: Suspension, progress: Progress) -> Worked {
         let is_inside = |path: &CallPath| path.starts_with(self.cx.path());
         let strays =
             suspension.pending.iter().any(|pending| pending.id.run != self.cx.run_id() || !is_inside(&pending.id.path));
@@ -100,16 +89,11 @@ impl Site<'_> {
             return Ok(refuse("call.invalid_suspension", message));
         }
         let lease = self.cx.lease().save();
-        Ok(Settlement::open(Slot::Child { suspension, lease, progress, answers: Vec::new() }))
+        Ok(Settlement::Open(Slot::Child(Box::new(SuspendedCall { suspension, lease, progress, answers: Vec::new() }))))
     }
 
     /// Leaves a durable call to the orchestrator, with its budget set aside.
-    pub(super) async fn hand_over(
-        &self,
-        child: &Arc<dyn SubAgent>,
-        input: Arc<Value>,
-        progress: Progress,
-    ) -> Result<Settlement, AgentError> {
+    pub(super) async fn hand_over(&self, child: &Arc<dyn SubAgent>, input: Arc<Value>, progress: Progress) -> Worked {
         let card = child.card();
         let limits = within(&card.limits, self.above.lease());
         match self.above.reserve(carve_out(&limits)).await {

@@ -107,7 +107,7 @@ async fn drive(agent: &Agent, state: &mut LoopState, cx: &RunContext) -> Result<
             }
         }
         let Some(row) = agent.table.row(state.at) else { return done(state) };
-        if cx.run().drain.is_cancelled() {
+        if cx.run().is_draining() {
             return Ok(Ended::Suspended);
         }
         let next = match (&row.host, row.stage) {
@@ -117,7 +117,8 @@ async fn drive(agent: &Agent, state: &mut LoopState, cx: &RunContext) -> Result<
             }
             (None, Stage::Admit) => admit::admit(state, cx).await?,
             (None, Stage::Fit) => fit::fit(agent, state, cx).await?,
-            (None, Stage::Think) => think::think(agent, state, cx).await?,
+            // Boxed, as its future is large and mostly not there.
+            (None, Stage::Think) => Box::pin(think::think(agent, state, cx)).await?,
             (None, Stage::Act) => act::act(agent, state, cx).await?,
             (None, Stage::Conclude) => conclude::conclude(agent, state, cx).await?,
         };
@@ -128,7 +129,7 @@ async fn drive(agent: &Agent, state: &mut LoopState, cx: &RunContext) -> Result<
 }
 
 fn ensure_may_go_on(cx: &RunContext) -> Result<(), AgentError> {
-    if cx.cancellation().is_cancelled() {
+    if cx.is_cancelled() {
         return Err(AgentError::Cancelled);
     }
     if cx.time_left().is_some_and(|left| left.is_zero()) {
@@ -182,7 +183,7 @@ pub(super) fn wait_for(state: &mut LoopState, name: &str, kind: PendingKind, for
     state.waits += 1;
     let pending = cx.pending(format!("{name}-{}", state.waits), kind);
     cx.emit_kind(|| EventKind::Waiting { pending: pending.clone().into() });
-    state.wait = Some(Wait { pending, for_recovery, answer: None });
+    state.wait = Some(Box::new(Wait { pending, for_recovery, answer: None }));
 }
 
 /// Goes on with the step that waited. `false` when it waits for something else now.

@@ -26,7 +26,9 @@ pub(super) async fn fit(agent: &Agent, state: &mut LoopState, cx: &RunContext) -
     let request = FitRequest::new(conversation, room(agent)).with_overflows(state.overflows);
     let fitted = agent.context.fit(request, cx).await?;
     let (before, after) = (fitted.before, fitted.after);
-    cx.emit_kind(|| EventKind::Fitted { before, after });
+    if after < before {
+        cx.emit_kind(|| EventKind::Fitted { before, after });
+    }
     state.fitted = Some(fitted);
     Ok(Next::Row)
 }

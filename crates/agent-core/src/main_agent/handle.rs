@@ -33,13 +33,9 @@ pub(super) struct Link {
 impl Link {
     /// Connects the run with these options.
     pub(super) fn new(options: &mut RunOptions) -> Self {
-        // Tokens of the host stop this run; this handle's tokens stop nothing else.
-        let below =
-            |given: Option<CancellationToken>| given.map_or_else(CancellationToken::new, |token| token.child_token());
-        let cancellation = below(options.cancellation.take());
-        let drain = below(options.drain.take());
-        options.cancellation = Some(cancellation.clone());
-        options.drain = Some(drain.clone());
+        options.detach();
+        let cancellation = options.cancellation.get_or_insert_default().clone();
+        let drain = options.drain.get_or_insert_default().clone();
         Self { queue: Arc::new(Queue::new()), cancellation, drain }
     }
 
@@ -101,5 +97,14 @@ impl RunHandle {
 impl fmt::Debug for RunHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RunHandle").field("finished", &self.task.is_finished()).finish_non_exhaustive()
+    }
+}
+
+/// Ends the stream of events when the run ends, however it does.
+pub(super) struct FinishOnDrop(pub(super) Arc<Queue>);
+
+impl Drop for FinishOnDrop {
+    fn drop(&mut self) {
+        self.0.finish();
     }
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tracing::Instrument;
 
 use super::builder::Callable;
-use super::slot::{Job, Settlement, Site, arguments_of, refuse};
+use super::slot::{Job, Settlement, Site, Worked, arguments_of, refuse};
 use super::state::Progress;
 use crate::agent_error::AgentError;
 use crate::amount::Spend;
@@ -26,12 +26,7 @@ use crate::tool::{CallError, Tool, ToolOutput};
 
 impl Site<'_> {
     /// Settles a call with a result that came from outside, which the journal gets too.
-    pub(super) async fn keep(
-        &self,
-        job: &Job,
-        progress: &Progress,
-        result: CallResult,
-    ) -> Result<Settlement, AgentError> {
+    pub(super) async fn keep(&self, job: &Job, progress: &Progress, result: CallResult) -> Worked {
         let result = self.presentable(result);
         if !self.spec.effect.is_journaled() {
             return Ok(Settlement::Settled(result));
@@ -51,7 +46,7 @@ impl Site<'_> {
     }
 
     /// Makes an allowed call: counts it, asks the journal, runs it.
-    pub(super) async fn make(&self, arguments: Arc<Value>, progress: Progress) -> Result<Settlement, AgentError> {
+    pub(super) async fn make(&self, arguments: Arc<Value>, progress: Progress) -> Worked {
         // A call that is repeated was counted when it began.
         let count = if progress.repeat { Spend::ZERO } else { Spend::tool_call() };
         if let Err(exceeded) = self.cx.lease().charge(count) {
@@ -60,7 +55,7 @@ impl Site<'_> {
         if let Callable::Agent(child) = self.callable
             && child.card().dispatch == Dispatch::Durable
         {
-            return self.hand_over(child, arguments, progress).await;
+            return Box::pin(self.hand_over(child, arguments, progress)).await;
         }
         let key = self.spec.effect.is_journaled().then(|| self.key(&arguments));
         if let Some(key) = key.as_ref().filter(|_| !progress.repeat) {
@@ -68,7 +63,7 @@ impl Site<'_> {
                 Begun::Fresh => {}
                 Begun::Finished(result) => return Ok(Settlement::Settled(result)),
                 Begun::Unknown if self.spec.effect.is_repeatable() => {}
-                Begun::Unknown => return self.reconcile(key, arguments, progress).await,
+                Begun::Unknown => return Box::pin(self.reconcile(key, arguments, progress)).await,
                 Begun::Conflict => {
                     let message = "another call was made at this place by a copy of this run; it is not made again";
                     return Ok(refuse("call.conflict", message));
@@ -87,12 +82,7 @@ impl Site<'_> {
     }
 
     /// A call began in another life of the run, and no result was kept: the tool may know, else a person has to say.
-    pub(super) async fn reconcile(
-        &self,
-        key: &CallKey,
-        arguments: Arc<Value>,
-        mut progress: Progress,
-    ) -> Result<Settlement, AgentError> {
+    pub(super) async fn reconcile(&self, key: &CallKey, arguments: Arc<Value>, mut progress: Progress) -> Worked {
         if let Callable::Tool(tool) = self.callable {
             let asked = AssertUnwindSafe(tool.reconcile(&arguments, &self.cx)).catch_unwind();
             if let Ok(Ok(Some(result))) = self.cx.within_deadline(asked).await {
@@ -105,12 +95,7 @@ impl Site<'_> {
         Ok(self.wait(&format!("outcome-{}", progress.asked), kind, progress))
     }
 
-    pub(super) async fn call_tool(
-        &self,
-        tool: &Arc<dyn Tool>,
-        arguments: Arc<Value>,
-        progress: Progress,
-    ) -> Result<Settlement, AgentError> {
+    pub(super) async fn call_tool(&self, tool: &Arc<dyn Tool>, arguments: Arc<Value>, progress: Progress) -> Worked {
         let span = task_span!(
             "execute_tool",
             self.cx,
@@ -121,8 +106,7 @@ impl Site<'_> {
             "gen_ai.tool.call.id" = %self.cx.path(),
             "gen_ai.tool.type" = "function",
         );
-        let input = Arc::unwrap_or_clone(arguments);
-        let called = AssertUnwindSafe(tool.call(input, &self.cx)).catch_unwind();
+        let called = AssertUnwindSafe(tool.call(&arguments, &self.cx)).catch_unwind();
         let result = match self.cx.within_deadline(called).instrument(span.clone()).await {
             Ok(Ok(Ok(ToolOutput::Done(value)))) => self.presentable(CallResult::done(value)),
             Ok(Ok(Ok(ToolOutput::Waits(kind)))) => return Ok(self.wait("result", kind, progress)),
@@ -149,6 +133,7 @@ impl Site<'_> {
 
     /// A timeout of this call. The end of the whole run's time is not for the model.
     pub(super) fn timed_out(&self) -> Result<CallResult, AgentError> {
+        self.cx.end();
         if self.above.time_left() == Some(Duration::ZERO) {
             return Err(AgentError::Deadline);
         }

@@ -10,6 +10,7 @@ mod drive;
 mod fit;
 mod handle;
 mod invoke;
+mod life;
 mod nested;
 mod options;
 mod outcome;
@@ -32,7 +33,8 @@ pub use outcome::{Failure, Report, RunOutcome, Suspended};
 pub use step::{Flow, Stage, Step, StepView};
 
 use self::builder::Agent;
-use self::handle::Link;
+use self::handle::{FinishOnDrop, Link};
+use self::life::Life;
 use crate::caller::Caller;
 use crate::model::ChatModel;
 use crate::sub_agent::AgentCard;
@@ -108,7 +110,10 @@ impl MainAgent {
     /// Effects that had begun stand in the [`Journal`](crate::Journal). To stop a run and hear what it did, use
     /// [`start`](Self::start) or [`RunOptions::with_cancellation`].
     pub async fn run(&self, request: impl Into<Request>, caller: Caller) -> Result<RunOutcome, Box<Failure>> {
-        run::begin(&self.agent, request.into(), caller, None).await
+        let mut request = request.into();
+        request.options.detach();
+        let life = life::begin(&self.agent, request, caller)?;
+        run::supervise(&self.agent, life, None).await
     }
 
     /// Goes on with a suspended run, inline.
@@ -123,8 +128,10 @@ impl MainAgent {
     /// # Cancel safety
     ///
     /// As for [`run`](Self::run).
-    pub async fn resume(&self, resume: Resume) -> Result<RunOutcome, Box<Failure>> {
-        run::resume(&self.agent, resume, None).await
+    pub async fn resume(&self, mut resume: Resume) -> Result<RunOutcome, Box<Failure>> {
+        resume.options.detach();
+        let life = life::resume(&self.agent, resume)?;
+        run::supervise(&self.agent, life, None).await
     }
 
     /// Works on a request in a task of its own, and gives a handle with the stream of events.
@@ -134,10 +141,9 @@ impl MainAgent {
     /// Outside of a tokio runtime, as `tokio::spawn` does.
     #[must_use = "dropping the handle cancels the run"]
     pub fn start(&self, request: impl Into<Request>, caller: Caller) -> RunHandle {
-        let (agent, mut request) = (self.agent.clone(), request.into());
+        let mut request = request.into();
         let link = Link::new(&mut request.options);
-        let queue = link.queue();
-        link.spawn(async move { run::begin(&agent, request, caller, Some(queue)).await })
+        self.spawn(link, life::begin(&self.agent, request, caller))
     }
 
     /// Goes on with a suspended run in a task of its own.
@@ -147,10 +153,17 @@ impl MainAgent {
     /// Outside of a tokio runtime, as `tokio::spawn` does.
     #[must_use = "dropping the handle cancels the run"]
     pub fn start_resume(&self, mut resume: Resume) -> RunHandle {
-        let agent = self.agent.clone();
         let link = Link::new(&mut resume.options);
-        let queue = link.queue();
-        link.spawn(async move { run::resume(&agent, resume, Some(queue)).await })
+        self.spawn(link, life::resume(&self.agent, resume))
+    }
+
+    fn spawn(&self, link: Link, life: Result<Box<Life>, Box<Failure>>) -> RunHandle {
+        let (agent, queue) = (self.agent.clone(), link.queue());
+        let finish = FinishOnDrop(queue.clone());
+        link.spawn(async move {
+            let _finish = finish;
+            run::supervise(&agent, life?, Some(queue)).await
+        })
     }
 
     /// The agent's card: what a parent's model reads of it, and its version.

@@ -8,13 +8,12 @@ use serde_json::Value;
 use super::MainAgent;
 use super::builder::{Agent, Callable};
 use super::drive::{Ended, live};
-use super::run::status_of;
 use super::state::LoopState;
 use super::wire;
 use crate::agent_error::AgentError;
 use crate::caller::Caller;
 use crate::conversation::Conversation;
-use crate::event::{EventKind, ResultStatus};
+use crate::event::EventKind;
 use crate::message::CallResult;
 use crate::pending::Pending;
 use crate::run_context::RunContext;
@@ -28,7 +27,7 @@ impl SubAgent for MainAgent {
 
     async fn run(&self, begin: Begin, cx: &RunContext) -> Result<Outcome, AgentError> {
         let agent = &*self.agent;
-        let (mut state, answers) = match begin {
+        let (mut state, revived) = match begin {
             Begin::Start { input } => {
                 let conversation = Conversation::new().say(request_text(&input));
                 (LoopState::new(conversation, 0, 0, agent.bounds.attempts), None)
@@ -39,25 +38,23 @@ impl SubAgent for MainAgent {
             Some(policy) => &cx.with_policy(policy.clone()),
             None => cx,
         };
-        let ended = live(agent, &mut state, answers, cx).await;
+        let ended = live(agent, &mut state, revived, cx).await;
         let spent = cx.lease().spent();
         match ended {
             Ok(Ended::Concluded(concluded)) => {
-                let (provenance, result_status) = (concluded.provenance.clone(), concluded.status());
-                cx.emit_kind(|| EventKind::Finished { provenance, result_status, spent });
+                let (provenance, status) = (concluded.provenance.clone(), concluded.status());
+                cx.emit_kind(|| EventKind::finished(provenance, status, spent));
                 Ok(Outcome::Completed(concluded.output))
             }
             Ok(Ended::Suspended) => {
                 let pending = state.pending();
-                let result_status = ResultStatus::Suspended;
-                cx.emit_kind(|| EventKind::Suspended { pending: pending.len(), result_status, spent });
+                cx.emit_kind(|| EventKind::suspended(pending.len(), spent));
                 let body = wire::encode(&state, &agent.table).map_err(AgentError::internal)?;
                 let saved = AgentState::new(&agent.card, wire::SCHEMA, body);
                 Ok(Outcome::Suspended(Suspension { state: saved, pending, runnable: state.is_runnable() }))
             }
             Err(error) => {
-                let result_status = status_of(&error);
-                cx.emit_kind(|| EventKind::Failed { code: error.code(), result_status, spent });
+                cx.emit_kind(|| EventKind::failed(&error, spent));
                 Err(error)
             }
         }

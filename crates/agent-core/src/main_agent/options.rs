@@ -171,6 +171,15 @@ impl RunOptions {
     }
 }
 
+impl RunOptions {
+    /// Makes the tokens this run's own: the host's stop it, and it stops nothing of the host's.
+    pub(super) fn detach(&mut self) {
+        for token in [&mut self.cancellation, &mut self.drain] {
+            *token = token.as_ref().map(CancellationToken::child_token);
+        }
+    }
+}
+
 impl fmt::Debug for RunOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RunOptions")

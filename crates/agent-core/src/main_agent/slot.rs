@@ -3,19 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::admit::{MAX_REPLACEMENTS, decided};
 use super::builder::{Agent, Callable};
-use super::state::{Progress, Slot};
+use super::state::{Progress, Slot, WaitingCall};
 use crate::agent_error::AgentError;
 use crate::error::{ErrorCode, shorten};
 use crate::event::EventKind;
 use crate::function::FunctionSpec;
 use crate::message::{Arguments, Call, CallResult};
 use crate::path::CallPosition;
-use crate::pending::{Answer, AnswerValue, PendingKind};
+use crate::pending::{AnswerValue, PendingKind};
 use crate::policy::{Action, Decision};
 use crate::run_context::RunContext;
 
@@ -34,13 +35,7 @@ pub(super) enum Settlement {
     /// It has its result.
     Settled(CallResult),
     /// It goes on later.
-    Open(Box<Slot>),
-}
-
-impl Settlement {
-    pub(super) fn open(slot: Slot) -> Self {
-        Self::Open(Box::new(slot))
-    }
+    Open(Slot),
 }
 
 /// What every part of a call needs.
@@ -55,64 +50,44 @@ pub(super) struct Site<'a> {
 }
 
 /// Works on a call until it has a result or has to wait. An error is one that ends the whole run.
-pub(super) async fn work(agent: &Agent, job: Job, above: &RunContext) -> (usize, Result<Settlement, AgentError>) {
-    let index = job.index;
-    let name = job.call.name.clone();
-    let (settlement, cx) = route(agent, job, above).await;
-    if let Ok(Settlement::Settled(result)) = &settlement {
-        cx.emit_kind(|| EventKind::CallFinished { function: name, result: result.clone() });
-    }
-    (index, settlement)
+///
+/// Boxed, and with its rare ways boxed once more: many runs have a call in flight at once, and most of their calls are plain.
+pub(super) fn work<'a>(agent: &'a Agent, job: Job, above: &'a RunContext) -> BoxFuture<'a, (usize, Worked)> {
+    let Some(callable) = agent.functions.get(&job.call.name) else {
+        let result = unknown_function(agent, &job);
+        return Box::pin(async move { (job.index, finished(&job, result, &above.for_call(job.position, None))) });
+    };
+    let site = Site::new(agent, callable, &job, above);
+    Box::pin(async move {
+        let end = site.cx.end_on_drop();
+        let worked = site.go_on(&job).await;
+        end.disarm();
+        let worked = match worked {
+            Ok(Settlement::Settled(result)) => finished(&job, result, &site.cx),
+            other => other,
+        };
+        (job.index, worked)
+    })
 }
 
-/// Finds what is called and goes on from where the call stands.
-async fn route(agent: &Agent, job: Job, above: &RunContext) -> (Result<Settlement, AgentError>, RunContext) {
-    let Job { call, slot, position, .. } = &job;
-    let Some(callable) = agent.functions.get(&call.name) else {
-        return (Ok(Settlement::Settled(unknown_function(agent, call, slot))), above.for_call(*position, None));
-    };
-    let spec = callable.spec();
-    let cx = match (callable, slot) {
-        (Callable::Tool(_), _) => {
-            let deadline = after(spec.timeout.unwrap_or(agent.bounds.tool_timeout));
-            above.for_call(*position, deadline)
-        }
-        (Callable::Agent(child), slot) => {
-            let card = child.card();
-            let time = spec.timeout.or(card.limits.time).unwrap_or(agent.bounds.agent_timeout);
-            let lease = match slot {
-                Slot::Child { lease, .. } => above.lease().restore_child(*lease),
-                _ => above.lease().child(card.limits),
-            };
-            above.for_agent(*position, after(time), card, lease)
-        }
-    };
-    let site = Site { agent, callable, spec, above, cx: cx.clone() };
-    let settlement = match slot {
-        Slot::Ready(progress) => site.begin(&job, progress.clone()).await,
-        Slot::Waits { pending, progress, answer: Some(answer) } => {
-            cx.emit_kind(|| EventKind::Answered { answer: answer.clone().into() });
-            site.answered(&job, &pending.kind, progress.clone(), answer.clone()).await
-        }
-        Slot::Child { suspension, progress, answers, .. } => {
-            let (suspension, progress) = (suspension.clone(), progress.clone());
-            site.resume_child(&job, suspension, progress, answers.clone()).await
-        }
-        Slot::Waits { answer: None, .. } | Slot::Settled => Ok(Settlement::open(slot.clone())),
-    };
-    (settlement, cx)
+/// How far a call came, or what ends the whole run.
+pub(super) type Worked = Result<Settlement, AgentError>;
+
+fn finished(job: &Job, result: CallResult, cx: &RunContext) -> Worked {
+    cx.emit_kind(|| EventKind::CallFinished { function: job.call.name.clone(), result: result.clone() });
+    Ok(Settlement::Settled(result))
 }
 
 fn after(time: Duration) -> Option<Instant> {
     Instant::now().checked_add(time)
 }
 
-fn unknown_function(agent: &Agent, call: &Call, slot: &Slot) -> CallResult {
+fn unknown_function(agent: &Agent, job: &Job) -> CallResult {
     let mut names: Vec<&str> = agent.specs.iter().map(|spec| &*spec.name).collect();
     names.sort_unstable();
     let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-    let name = shorten(&call.name, 80);
-    match slot {
+    let name = shorten(&job.call.name, 80);
+    match &job.slot {
         Slot::Ready(progress) if *progress == Progress::default() => {
             let message = format!("there is no function `{name}`; there are: {names}");
             CallResult::failed(ErrorCode::new("call.unknown_function"), message)
@@ -142,9 +117,36 @@ pub(super) fn arguments_of(call: &Call, progress: &Progress) -> Result<Arc<Value
     }
 }
 
-impl Site<'_> {
+impl<'a> Site<'a> {
+    fn new(agent: &'a Agent, callable: &'a Callable, job: &Job, above: &'a RunContext) -> Self {
+        let spec = callable.spec();
+        let cx = match callable {
+            Callable::Tool(_) => above.for_call(job.position, after(spec.timeout.unwrap_or(agent.bounds.tool_timeout))),
+            Callable::Agent(child) => {
+                let card = child.card();
+                let time = spec.timeout.or(card.limits.time).unwrap_or(agent.bounds.agent_timeout);
+                let lease = match &job.slot {
+                    Slot::Child(suspended) => above.lease().restore_child(suspended.lease),
+                    _ => above.lease().child(card.limits),
+                };
+                above.for_agent(job.position, after(time), card, lease)
+            }
+        };
+        Self { agent, callable, spec, above, cx }
+    }
+
+    /// Goes on from where the call stands.
+    async fn go_on(&self, job: &Job) -> Worked {
+        match &job.slot {
+            Slot::Ready(progress) => self.begin(job, progress.clone()).await,
+            Slot::Waits(waiting) => Box::pin(self.answered(job, waiting)).await,
+            Slot::Child(suspended) => Box::pin(self.resume_child(job, suspended)).await,
+            Slot::Settled => Ok(Settlement::Open(Slot::Settled)),
+        }
+    }
+
     /// A call that is to be made: checks it, asks the policy, makes it.
-    async fn begin(&self, job: &Job, mut progress: Progress) -> Result<Settlement, AgentError> {
+    async fn begin(&self, job: &Job, mut progress: Progress) -> Worked {
         if let Some(refusal) = self.over_bounds(job) {
             return Ok(refusal);
         }
@@ -221,18 +223,15 @@ impl Site<'_> {
     pub(super) fn wait(&self, name: &str, kind: PendingKind, progress: Progress) -> Settlement {
         let pending = self.cx.pending(name, kind);
         self.cx.emit_kind(|| EventKind::Waiting { pending: pending.clone().into() });
-        Settlement::open(Slot::Waits { pending, progress, answer: None })
+        Settlement::Open(Slot::Waits(Box::new(WaitingCall { pending, progress, answer: None })))
     }
 
-    /// Goes on with a call that waited.
-    async fn answered(
-        &self,
-        job: &Job,
-        waited_for: &PendingKind,
-        mut progress: Progress,
-        answer: Answer,
-    ) -> Result<Settlement, AgentError> {
-        match (waited_for, answer.value) {
+    /// Goes on with a call that waited, if its answer has come.
+    async fn answered(&self, job: &Job, waiting: &WaitingCall) -> Worked {
+        let Some(answer) = waiting.answer.clone() else { return Ok(Settlement::Open(job.slot.clone())) };
+        self.cx.emit_kind(|| EventKind::Answered { answer: answer.clone().into() });
+        let mut progress = waiting.progress.clone();
+        match (&waiting.pending.kind, answer.value) {
             (PendingKind::Approval { .. } | PendingKind::UnknownOutcome { .. }, AnswerValue::Deny(reason)) => {
                 Ok(Settlement::Settled(CallResult::denied(&reason)))
             }

@@ -26,7 +26,7 @@ pub(super) struct LoopState {
     pub(super) said_before: usize,
     pub(super) work: Work,
     /// What the step at `at`, or a recovery, waits for.
-    pub(super) wait: Option<Wait>,
+    pub(super) wait: Option<Box<Wait>>,
     /// How often a step or a recovery has waited, which numbers their waits.
     pub(super) waits: u32,
     /// Who agreed to what the step at `at` is about.
@@ -73,20 +73,30 @@ pub(super) enum Slot {
     /// Its result stands in the turn.
     Settled,
     /// It waits for an answer, or has one that was not worked on yet.
-    Waits {
-        pending: Pending,
-        progress: Progress,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        answer: Option<Answer>,
-    },
-    /// It is a Sub-Agent that is suspended, with answers that it was not resumed with yet.
-    Child {
-        suspension: Suspension,
-        lease: SavedLease,
-        progress: Progress,
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        answers: Vec<Answer>,
-    },
+    Waits(Box<WaitingCall>),
+    /// It is a Sub-Agent that is suspended.
+    Child(Box<SuspendedCall>),
+}
+
+/// A call that waits for an answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct WaitingCall {
+    pub(super) pending: Pending,
+    pub(super) progress: Progress,
+    /// The answer, until it is worked on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) answer: Option<Answer>,
+}
+
+/// A call of a Sub-Agent that is suspended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct SuspendedCall {
+    pub(super) suspension: Suspension,
+    pub(super) lease: SavedLease,
+    pub(super) progress: Progress,
+    /// Answers that it was not resumed with yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) answers: Vec<Answer>,
 }
 
 impl Slot {
@@ -95,16 +105,16 @@ impl Slot {
         match self {
             Self::Ready(_) => true,
             Self::Settled => false,
-            Self::Waits { answer, .. } => answer.is_some(),
-            Self::Child { suspension, answers, .. } => !answers.is_empty() || suspension.runnable,
+            Self::Waits(call) => call.answer.is_some(),
+            Self::Child(call) => !call.answers.is_empty() || call.suspension.runnable,
         }
     }
 
     /// What the call waits for.
     pub(super) fn pending(&self) -> impl Iterator<Item = &Pending> {
         let (pending, answers) = match self {
-            Self::Waits { pending, answer, .. } => (std::slice::from_ref(pending), answer.as_slice()),
-            Self::Child { suspension, answers, .. } => (suspension.pending.as_slice(), answers.as_slice()),
+            Self::Waits(call) => (std::slice::from_ref(&call.pending), call.answer.as_slice()),
+            Self::Child(call) => (call.suspension.pending.as_slice(), call.answers.as_slice()),
             Self::Ready(_) | Self::Settled => (&[][..], &[][..]),
         };
         pending.iter().filter(|pending| answers.iter().all(|answer| answer.pending != pending.id))
@@ -233,8 +243,8 @@ impl LoopState {
         let position = position.filter(|at| at.turn == self.turn && answer.pending.path.starts_with(here));
         let Work::Open(open) = &mut self.work else { return Err(answer.pending) };
         match position.and_then(|at| open.slots.get_mut(at.slot as usize)) {
-            Some(Slot::Waits { pending, answer: place, .. }) if pending.id == answer.pending => *place = Some(answer),
-            Some(Slot::Child { answers, .. }) => answers.push(answer),
+            Some(Slot::Waits(call)) if call.pending.id == answer.pending => call.answer = Some(answer),
+            Some(Slot::Child(call)) => call.answers.push(answer),
             _ => return Err(answer.pending),
         }
         Ok(())

@@ -16,10 +16,12 @@ use crate::provenance::Provenance;
 use crate::run_context::RunContext;
 
 pub(super) async fn think(agent: &Agent, state: &mut LoopState, cx: &RunContext) -> Result<Next, AgentError> {
-    let fitted = match state.fitted.take() {
-        Some(fitted) => fitted.conversation,
-        // Suspended between the two steps: fitting is not saved, and gives the same again.
-        None => return refit(agent, state, cx).await,
+    if state.fitted.is_none() {
+        // Suspended between the two steps: what was fitted is not saved, and fitting gives the same again.
+        fit::fit(agent, state, cx).await?;
+    }
+    let Some(fitted) = state.fitted.take().map(|fitted| fitted.conversation) else {
+        return Ok(Next::Stage(Stage::Fit));
     };
     let attempts = cx.attempts();
     attempts.refill(state.attempts_left);
@@ -49,11 +51,6 @@ pub(super) async fn think(agent: &Agent, state: &mut LoopState, cx: &RunContext)
         }
         Err(error) => Err(error),
     }
-}
-
-async fn refit(agent: &Agent, state: &mut LoopState, cx: &RunContext) -> Result<Next, AgentError> {
-    fit::fit(agent, state, cx).await?;
-    Ok(Next::Stage(Stage::Think))
 }
 
 fn is_garbled(error: &ModelError) -> bool {

@@ -27,7 +27,7 @@ struct Document {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     draft: Option<DraftDocument>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    wait: Option<Wait>,
+    wait: Option<Box<Wait>>,
     #[serde(default)]
     waits: u32,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -129,7 +129,7 @@ fn decode_open(conversation: Conversation, open: OpenDocument) -> Result<Open, S
     for (index, (result, slot)) in open.results.into_iter().zip(&open.slots).enumerate() {
         match (result, slot) {
             (Some(result), Slot::Settled) => turn.settle(index, result).map_err(|error| error.to_string())?,
-            (None, Slot::Ready(_) | Slot::Waits { .. } | Slot::Child { .. }) => {}
+            (None, Slot::Ready(_) | Slot::Waits(_) | Slot::Child(_)) => {}
             _ => return Err(format!("call {index} is settled and is not")),
         }
     }

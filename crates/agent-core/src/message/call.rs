@@ -94,7 +94,7 @@ pub enum CallResult {
     /// The call did what it should and returned this.
     Done(Arc<Value>),
     /// The call did not.
-    Failed(CallFailure),
+    Failed(Arc<CallFailure>),
 }
 
 /// Why a call has no value.
@@ -116,7 +116,7 @@ impl CallResult {
 
     /// A failure.
     pub fn failed(code: ErrorCode, message: impl Into<Arc<str>>) -> Self {
-        Self::Failed(CallFailure { code, message: message.into() })
+        Self::Failed(Arc::new(CallFailure { code, message: message.into() }))
     }
 
     /// The failure of a call that a policy or a person refused.
@@ -163,7 +163,7 @@ impl CallResult {
     pub fn failure(&self) -> Option<&CallFailure> {
         match self {
             Self::Done(_) => None,
-            Self::Failed(failure) => Some(failure),
+            Self::Failed(failure) => Some(&**failure),
         }
     }
 }

@@ -146,6 +146,7 @@ impl Collector {
                 *part = ReplyPart::Call(Call::from_text(call.name, &call.arguments).with_label(call.id));
             }
         }
+        self.parts.shrink_to_fit();
         let reason = finish.reason.clone();
         let reply = Reply { parts: self.parts, finish: reason, model: finish.model.clone(), usage: self.usage };
         Ok((reply, finish))

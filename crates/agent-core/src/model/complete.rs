@@ -7,7 +7,7 @@ use super::{ChatModel, ChatRequest, Chunk, Collector, Finish, ModelError, ModelE
 use crate::agent_error::AgentError;
 use crate::amount::{Spend, Tokens, estimate_tokens};
 use crate::budget::{Reservation, Resource};
-use crate::event::{DeltaPart, EventKind};
+use crate::event::{DeltaPart, EventKind, ModelFailed, ModelFinished};
 use crate::message::{FinishReason, Reply, Usage};
 use crate::run_context::RunContext;
 use crate::telemetry::{record_error, task_span};
@@ -58,11 +58,9 @@ pub async fn complete(
             let spent = charge(info, input, &reply, &finish);
             reservation.settle(spent);
             record_reply(&span, &reply);
-            cx.emit_kind(|| EventKind::ModelFinished {
-                model: reply.model.clone().unwrap_or_else(|| info.name.clone()),
-                finish: reply.finish.clone(),
-                usage: reply.usage,
-                spent,
+            cx.emit_kind(|| {
+                let model = reply.model.clone().unwrap_or_else(|| info.name.clone());
+                EventKind::ModelFinished(Box::new(ModelFinished::new(model, reply.finish.clone(), reply.usage, spent)))
             });
             Ok(reply)
         }
@@ -70,7 +68,7 @@ pub async fn complete(
             record_error(&span, &error.code());
             let spent = reservation.observed();
             drop(reservation);
-            cx.emit_kind(|| EventKind::ModelFailed { model: info.name.clone(), code: error.code(), spent });
+            cx.emit_kind(|| EventKind::ModelFailed(Box::new(ModelFailed::new(info.name.clone(), error.code(), spent))));
             Err(error)
         }
     }

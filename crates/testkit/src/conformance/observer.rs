@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agent_core::{
-    Answer, AnswerValue, CallPath, CallPosition, CallResult, DeltaPart, ErrorCode, Event, EventKind, FinishReason,
-    Lease, Level, Limits, Observer, PendingKind, Provenance, ResultStatus, RunContext, Spend, Tokens, Usage,
+    AgentError, Answer, AnswerValue, CallPath, CallPosition, CallResult, DeltaPart, ErrorCode, Event, EventKind,
+    FinishReason, Level, ModelFailed, ModelFinished, Observer, PendingKind, Provenance, ResultStatus, RunContext,
+    Spend, Tokens, Usage,
 };
 use serde_json::json;
 use tokio::task::spawn_blocking;
 
 use super::support::ends;
-use crate::{Recorder, caller};
+use crate::caller;
 
 /// What observing an event may take on average. Far more than it should, since test builds are slow and machines are busy.
 const QUICK: Duration = Duration::from_millis(5);
@@ -68,20 +69,11 @@ async fn several_threads_can_call_it(observer: &Arc<dyn Observer>, events: &Arc<
 
 /// Events of every kind, as two agents of a run would emit them.
 fn events() -> Vec<Event> {
-    let recorder = Recorder::new();
-    let cx = RunContext::standalone_with(caller(), Lease::root(Limits::none()), vec![Arc::new(recorder.clone())]);
-    // Only a run can make an event; this one is the mould for all.
-    cx.emit("conformance", json!({"of": "the suite"}));
-    let mould = recorder.events().pop().expect("the event that was just emitted");
+    let cx = RunContext::standalone(caller());
     let call = CallPath::root().child(CallPosition { turn: 0, slot: 1 });
     let paths = [CallPath::root(), call];
     let kinds = paths.into_iter().flat_map(|path| kinds(&cx).into_iter().map(move |kind| (path.clone(), kind)));
-    let event = |((path, kind), n)| {
-        let mut event = mould.clone();
-        (event.path, event.n, event.kind) = (path, n, kind);
-        event
-    };
-    kinds.zip(0..).map(event).collect()
+    kinds.zip(0..).map(|((path, kind), n)| Event::new(path, n, cx.identity().clone(), kind)).collect()
 }
 
 fn kinds(cx: &RunContext) -> Vec<EventKind> {
@@ -101,24 +93,24 @@ fn kinds(cx: &RunContext) -> Vec<EventKind> {
         delta(DeltaPart::Reasoning),
         delta(DeltaPart::Text),
         delta(DeltaPart::Refusal),
-        EventKind::ModelFinished {
-            model: "conformance".into(),
-            finish: FinishReason::Other("weary".into()),
-            usage: Some(Usage::new(Tokens(100), Tokens(20))),
+        EventKind::ModelFinished(Box::new(ModelFinished::new(
+            "conformance".into(),
+            FinishReason::Other("weary".into()),
+            Some(Usage::new(Tokens(100), Tokens(20))),
             spent,
-        },
-        EventKind::ModelFailed { model: "conformance".into(), code: code.clone(), spent },
+        ))),
+        EventKind::ModelFailed(Box::new(ModelFailed::new("conformance".into(), code.clone(), spent))),
         EventKind::Repaired { problem: "The answer was empty.".into() },
         EventKind::CallStarted { function: "lookup".into(), arguments: json!({"order": "A-1042"}).into() },
         result(CallResult::done(json!({"state": "shipped"}))),
         result(CallResult::done(json!("x".repeat(100_000)))),
         result(CallResult::failed(code.clone(), "there is no order A-1043")),
-        EventKind::PolicyDecided { on: "refund".into(), decision: "deny".into(), reason: "not today".into() },
+        EventKind::PolicyDecided { on: "refund".into(), decision: "deny", reason: "not today".into() },
         EventKind::Waiting { pending: pending.into() },
         EventKind::Recovered { code: code.clone(), fallback_path: "model>rule".into() },
         EventKind::Custom { name: "progress".into(), data: json!({"percent": 40}).into() },
-        EventKind::Suspended { pending: 1, result_status: ResultStatus::Suspended, spent },
-        EventKind::Finished { provenance, result_status: ResultStatus::Completed, spent },
-        EventKind::Failed { code, result_status: ResultStatus::Failed, spent },
+        EventKind::suspended(1, spent),
+        EventKind::finished(provenance, ResultStatus::Completed, spent),
+        EventKind::failed(&AgentError::Cancelled, spent),
     ]
 }

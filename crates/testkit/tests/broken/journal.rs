@@ -45,7 +45,7 @@ impl Journal for Broken {
     async fn begin(&self, key: &CallKey) -> Result<Begun, JournalError> {
         let (mut key, fault) = (key.clone(), self.fault);
         if fault == Some(Fault::ComparesNoFingerprint) {
-            key.fingerprint.clear();
+            key.fingerprint = agent_core::Fingerprint::from_bytes([0; 32]);
         }
         if fault == Some(Fault::IgnoresTheRun) {
             key.run = no_run();
@@ -73,7 +73,7 @@ impl Journal for Broken {
     async fn finish(&self, key: &CallKey, result: &CallResult) -> Result<(), JournalError> {
         let mut key = key.clone();
         if self.fault == Some(Fault::ComparesNoFingerprint) {
-            key.fingerprint.clear();
+            key.fingerprint = agent_core::Fingerprint::from_bytes([0; 32]);
         }
         if self.fault == Some(Fault::IgnoresTheRun) {
             key.run = no_run();

@@ -84,7 +84,7 @@ impl Tool for Broken {
         &self.spec
     }
 
-    async fn call(&self, _: Value, _: &RunContext) -> Result<ToolOutput, CallError> {
+    async fn call(&self, _: &Value, _: &RunContext) -> Result<ToolOutput, CallError> {
         if self.fault == Fault::Blocks {
             std::thread::sleep(Duration::from_millis(1_100));
         }

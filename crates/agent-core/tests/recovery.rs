@@ -1,0 +1,85 @@
+//! When an agent cannot do its task: rules answer, a person does, or the run fails with a type.
+
+use std::sync::{Arc, Mutex};
+
+use agent_core::{
+    AgentError, AnswerValue, Conversation, Limits, MainAgent, ModelErrorClass, PendingKind, Recovered, Recovery,
+    Request, Resume, RunContext, RunOptions, async_trait,
+};
+use serde_json::json;
+use testkit::{FnModel, Line, Recorder, RecordingTool, ScriptedModel, caller, paused, somebody, story};
+
+#[derive(Clone)]
+struct Decides(Recovered, Arc<Mutex<Vec<String>>>);
+
+fn decides(recovered: Recovered) -> Decides {
+    Decides(recovered, Arc::default())
+}
+
+#[async_trait]
+impl Recovery for Decides {
+    async fn recover(&self, error: &AgentError, conversation: &Conversation, _: &RunContext) -> Recovered {
+        self.1.lock().unwrap().push(format!("{} after {}", error.code(), conversation.entries().len()));
+        self.0.clone()
+    }
+}
+
+fn failing(recovery: Decides) -> MainAgent {
+    let model = ScriptedModel::new([Line::call("t", json!({})), Line::fails(ModelErrorClass::Unavailable)]);
+    MainAgent::builder("desk", model).tool(RecordingTool::new("t")).recovery(recovery).build().unwrap()
+}
+
+#[test]
+fn rules_answer_and_say_that_they_did() {
+    let recovery = decides(Recovered::Answer(json!("Please call us.")));
+    let recorder = Recorder::new();
+    let options = RunOptions::default().with_observer(recorder.clone());
+    let outcome = paused(failing(recovery.clone()).run(Request::new("Go").with_options(options), caller())).unwrap();
+    let report = outcome.into_report().unwrap();
+    assert_eq!((report.text().as_ref(), report.provenance.fallback_path().as_str()), ("Please call us.", "model>rule"));
+    assert_eq!(report.conversation.entries().len(), 3);
+    assert_eq!(*recovery.1.lock().unwrap(), ["model.unavailable after 2"]);
+    assert!(story(recorder.events()).contains(&"/ recovered from model.unavailable by model>rule".to_owned()));
+}
+
+#[test]
+fn a_person_answers_refuses_or_edits() {
+    let desk = || failing(decides(Recovered::Ask(PendingKind::question("What shall I say?"))));
+    paused(async {
+        let desk = desk();
+        let waiting = desk.run("Go", caller()).await.unwrap().into_suspended().unwrap();
+        let state: agent_core::RunState =
+            serde_json::from_str(&serde_json::to_string(&waiting.state).unwrap()).unwrap();
+        let resume =
+            |value| Resume::new(state.clone(), somebody("acme", "sam")).with_answer(&state.pending()[0].id, value);
+        let report =
+            desk.resume(resume(AnswerValue::Value(json!("It is fine.")))).await.unwrap().into_report().unwrap();
+        assert_eq!(
+            (report.text().as_ref(), report.provenance.fallback_path().as_str()),
+            ("It is fine.", "model>human")
+        );
+        let failure = desk.resume(resume(AnswerValue::Deny("not my job".into()))).await.unwrap_err();
+        assert_eq!(failure.code().as_str(), "policy.denied");
+    });
+}
+
+#[test]
+fn every_failure_of_the_task_is_asked_about_and_no_other() {
+    let run = |agent: agent_core::MainAgentBuilder, limits: Limits| {
+        let recovery = decides(Recovered::Fail);
+        let desk = agent.recovery(recovery.clone()).build().unwrap();
+        let options = RunOptions::default().with_limits(limits);
+        let failure = paused(desk.run(Request::new("Go").with_options(options), caller())).unwrap_err();
+        (failure.code().as_str().to_owned(), recovery.1.lock().unwrap().len())
+    };
+    let model = |line: fn() -> Line| MainAgent::builder("desk", FnModel::new(move |_| line()));
+    let none = Limits::none();
+    let silent = model(|| Line::silence().then_finish(agent_core::FinishReason::Stop));
+    assert_eq!(run(silent, none), ("model.empty".into(), 1));
+    assert_eq!(run(model(|| Line::text("x")).answer::<u32>(), none), ("run.bad_answer".into(), 1));
+    assert_eq!(run(model(|| Line::call("x", json!({}))), none), ("run.turn_limit".into(), 1));
+    assert_eq!(run(model(|| Line::text("x")), none.with_model_calls(0)), ("budget.exceeded".into(), 1));
+    let hangs = model(|| Line::silence().then_hangs());
+    assert_eq!(run(hangs, none.with_time(std::time::Duration::from_secs(1))), ("run.deadline".into(), 0));
+    assert_eq!(run(model(|| Line::silence().then_panics()), none), ("run.panicked".into(), 0));
+}
