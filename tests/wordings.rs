@@ -23,7 +23,7 @@ struct Calls(Arc<Mutex<Vec<(String, Value)>>>);
 impl Observer for Calls {
     fn observe(&self, event: &Event) {
         if let EventKind::CallStarted { function, arguments } = &event.kind {
-            self.0.lock().unwrap().push((function.to_string(), (**arguments).clone()));
+            self.0.lock().unwrap().push((function.to_string(), serde_json::from_str(arguments).unwrap()));
         }
     }
 }

@@ -47,7 +47,9 @@ pub use budget::{Exceeded, Lease, Limits, Reservation, Resource, SavedLease};
 pub use caller::Caller;
 pub use conversation::{Conversation, Entry, OpenTurn, Replied, SettleError, Turn};
 pub use error::{BoxError, ErrorCode, InvalidValue};
-pub use event::{DeltaPart, Ending, Event, EventKind, EventStream, ModelFailed, ModelFinished, ResultStatus};
+pub use event::{
+    DeltaPart, Ending, Event, EventKind, EventStream, ModelFailed, ModelFinished, Origin, ResultStatus, Verdict,
+};
 pub use fit::{ContextError, ContextPolicy, FitRequest, Fitted, PassThrough};
 pub use function::{
     Approval, Effect, FnSubAgent, FnTool, Function, FunctionSpec, IntoOutput, Stateful, sub_agent, tool, with,

@@ -12,7 +12,7 @@ use crate::agent_error::AgentError;
 use crate::amount::Spend;
 use crate::budget::{Lease, Limits, Reservation};
 use crate::caller::Caller;
-use crate::event::{DeltaPart, Emitter, EventKind, Sinks};
+use crate::event::{DeltaPart, Emitter, EventKind, Origin, Sinks};
 use crate::id::{RunId, TaskId};
 use crate::identity::{Identity, Profile, TraceId};
 use crate::journal::Journal;
@@ -64,10 +64,9 @@ struct Place {
     run: Arc<Run>,
     /// The agent that this is called by.
     above: Option<Arc<Place>>,
-    path: CallPath,
+    origin: Arc<Origin>,
     /// Names of the agents from the Main Agent down to this place.
     agents: Arc<[Arc<str>]>,
-    identity: Arc<Identity>,
     policies: Policies,
     lease: Lease,
     deadline: Option<Instant>,
@@ -103,9 +102,8 @@ impl RunContext {
         let place = Place {
             run: Arc::new(run),
             above: None,
-            path: CallPath::root(),
+            origin: Arc::new(Origin::new(CallPath::root(), Arc::new(identity))),
             agents: Arc::new([agent.clone()]),
-            identity: Arc::new(identity),
             policies,
             lease,
             deadline,
@@ -159,11 +157,12 @@ impl RunContext {
         self.descend(position, deadline, |place| {
             let agents = place.agents.iter().cloned().chain([card.id().clone()]).collect();
             place.agents = agents;
-            place.identity = Arc::new(Identity {
+            let identity = Identity {
                 sub_agent_id: Some(card.id().clone()),
                 sub_agent_version: Some(card.version.clone()),
-                ..(*place.identity).clone()
-            });
+                ..(*place.origin.identity).clone()
+            };
+            place.origin = Arc::new(Origin::new(place.origin.path.clone(), Arc::new(identity)));
             place.lease = lease;
         })
     }
@@ -173,9 +172,8 @@ impl RunContext {
         let mut place = Place {
             run: above.run.clone(),
             above: Some(above.clone()),
-            path: above.path.child(position),
+            origin: Arc::new(Origin::new(above.origin.path.child(position), above.origin.identity.clone())),
             agents: above.agents.clone(),
-            identity: above.identity.clone(),
             policies: above.policies.clone(),
             lease: above.lease.clone(),
             deadline: sooner(above.deadline, deadline),
@@ -193,9 +191,8 @@ impl RunContext {
         let place = Place {
             run: here.run.clone(),
             above: Some(here.clone()),
-            path: here.path.clone(),
+            origin: here.origin.clone(),
             agents: here.agents.clone(),
-            identity: here.identity.clone(),
             policies: here.policies.and(policy),
             lease: here.lease.clone(),
             deadline: here.deadline,
@@ -233,13 +230,19 @@ impl RunContext {
     /// Everything that events and spans say about whose run this is.
     #[must_use]
     pub fn identity(&self) -> &Arc<Identity> {
-        &self.place.identity
+        &self.place.origin.identity
+    }
+
+    /// Where in which run events of this place happen.
+    #[must_use]
+    pub fn origin(&self) -> &Arc<Origin> {
+        &self.place.origin
     }
 
     /// Where in the run this is.
     #[must_use]
     pub fn path(&self) -> &CallPath {
-        &self.place.path
+        &self.place.origin.path
     }
 
     /// The agents from the Main Agent down to this place, by name.
@@ -289,7 +292,7 @@ impl RunContext {
     /// The key under which an effect happens at most once: the same for this call however often its run is copied or repeated.
     #[must_use]
     pub fn idempotency_key(&self) -> String {
-        format!("{}{}", self.place.run.id, self.place.path)
+        format!("{}{}", self.place.run.id, self.path())
     }
 
     /// Something that the agent or call here waits for, under a name of its own.
@@ -345,26 +348,29 @@ impl RunContext {
         &self.place.run
     }
 
+    pub(crate) fn journal(&self) -> &dyn Journal {
+        &*self.place.run.journal
+    }
+
     pub(crate) fn policies(&self) -> &Policies {
         &self.place.policies
     }
 
     pub(crate) fn emit_kind(&self, kind: impl FnOnce() -> EventKind) {
         let place = &self.place;
-        place.emitter.emit(&place.run.sinks, &place.path, &place.identity, kind);
+        place.emitter.emit(&place.run.sinks, &place.origin, kind);
     }
 
     pub(crate) fn emit_delta(&self, part: DeltaPart, text: &str) {
         let place = &self.place;
-        place.emitter.emit_delta(&place.run.sinks, &place.path, &place.identity, part, text);
+        place.emitter.emit_delta(&place.run.sinks, &place.origin, part, text);
     }
 }
 
 impl fmt::Debug for RunContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RunContext")
-            .field("identity", &self.place.identity)
-            .field("path", &self.place.path)
+            .field("origin", &self.place.origin)
             .field("deadline", &self.place.deadline)
             .finish_non_exhaustive()
     }

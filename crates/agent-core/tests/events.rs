@@ -89,19 +89,19 @@ fn numbers_have_no_gaps_parents_come_first_and_each_event_has_every_identity() {
         let events = recorder.events();
         let mut seen: Vec<agent_core::CallPath> = Vec::new();
         for event in &events {
-            let depth = event.path.depth();
-            assert!(depth == 0 || seen.iter().any(|path| path.depth() + 1 == depth && event.path.starts_with(path)));
-            seen.push(event.path.clone());
+            let depth = event.path().depth();
+            assert!(depth == 0 || seen.iter().any(|path| path.depth() + 1 == depth && event.path().starts_with(path)));
+            seen.push(event.path().clone());
         }
         for path in ["/", "/0.0", "/0.0/0.0"] {
             let numbers: Vec<u64> = joined(events.clone())
                 .iter()
-                .filter(|event| event.path.to_string() == path)
+                .filter(|event| event.path().to_string() == path)
                 .map(|event| event.n)
                 .collect();
             assert_eq!(numbers, (0..numbers.len() as u64).collect::<Vec<_>>(), "{path}");
         }
-        let inner = serde_json::to_value(events.iter().find(|event| event.path.depth() == 2).unwrap()).unwrap();
+        let inner = serde_json::to_value(events.iter().find(|event| event.path().depth() == 2).unwrap()).unwrap();
         for field in [
             "trace_id",
             "tenant_id",
@@ -204,7 +204,7 @@ fn what_waits_and_what_answers_are_events() {
     });
     let story: Vec<String> = story(recorder.events()).into_iter().filter(|line| line.starts_with("/0.0")).collect();
     let expected = [
-        "/0.0 policy: ask refund",
+        "/0.0 policy: Ask refund",
         "/0.0 waits: approval-1 approval",
         "/0.0 answered approval-1 with approve",
         "/0.0 call refund {}",

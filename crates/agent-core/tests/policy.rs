@@ -197,7 +197,7 @@ fn requests_and_answers_can_wait_for_a_person() {
         assert_eq!(report.conversation.entries().len(), 3);
     });
     let story = story(recorder.events());
-    assert!(story.contains(&"/ policy: ask answer".to_owned()), "{story:#?}");
+    assert!(story.contains(&"/ policy: Ask answer".to_owned()), "{story:#?}");
 }
 
 #[test]

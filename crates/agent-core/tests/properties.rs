@@ -161,7 +161,7 @@ fn check_pairs(conversation: &Conversation) {
         for (call, result) in turn.exchanges() {
             if let Some(called) = result.value().and_then(|value| value.get("called")) {
                 assert_eq!(called, &*call.name);
-                let agent_core::Arguments::Json(arguments) = &call.arguments else { panic!("{call:?}") };
+                let arguments = call.arguments.parse().unwrap();
                 // A person may have approved `pay` with 2 instead.
                 let n = &result.value().unwrap()["n"];
                 assert!(*n == arguments["n"] || (&*call.name == "pay" && *n == 2), "{call:?} {result:?}");
@@ -235,7 +235,7 @@ async fn check(main: Vec<Answer>, child: Vec<Answer>, limits: Limits, seed: u64)
     assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len(), "a call was made twice: {keys:?}");
     assert!(seen.leases.lock().unwrap().iter().all(|lease| lease.reserved() == Spend::ZERO));
     let events = joined(recorder.events());
-    let last = events.iter().rfind(|event| event.path.depth() == 0).unwrap();
+    let last = events.iter().rfind(|event| event.path().depth() == 0).unwrap();
     assert!(matches!(last.kind, agent_core::EventKind::Finished(_) | agent_core::EventKind::Failed(_)));
 }
 

@@ -55,8 +55,8 @@ fn identity_budget_events_states_and_policy_never_mix() {
         let outcomes = futures_util::future::join_all(runs).await;
         for (n, (outcome, (recorder, tenant))) in outcomes.into_iter().zip(&recorders).enumerate() {
             for event in recorder.events() {
-                assert_eq!(event.identity.tenant_id.as_str(), *tenant);
-                assert_eq!(event.identity.user_id.as_str(), format!("user-{n}"));
+                assert_eq!(event.identity().tenant_id.as_str(), *tenant);
+                assert_eq!(event.identity().user_id.as_str(), format!("user-{n}"));
             }
             match (outcome, *tenant, n % 8 < 2) {
                 (Ok(RunOutcome::Suspended(waiting)), "acme", _) => {

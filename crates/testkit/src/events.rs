@@ -36,7 +36,7 @@ impl Observer for Recorder {
 pub fn joined(events: impl IntoIterator<Item = Event>) -> Vec<Event> {
     let mut joined: Vec<Event> = Vec::new();
     for event in events {
-        let series = joined.iter_mut().find(|earlier| earlier.path == event.path && earlier.n == event.n);
+        let series = joined.iter_mut().find(|earlier| earlier.path() == event.path() && earlier.n == event.n);
         match (series.map(|earlier| &mut earlier.kind), &event.kind) {
             (Some(EventKind::Delta { text, .. }), EventKind::Delta { text: more, offset, .. }) => {
                 assert_eq!(text.len(), *offset, "a delta is missing or came twice");
@@ -46,14 +46,14 @@ pub fn joined(events: impl IntoIterator<Item = Event>) -> Vec<Event> {
             (None, _) => joined.push(event),
         }
     }
-    joined.sort_by(|one, other| (&one.path, one.n).cmp(&(&other.path, other.n)));
+    joined.sort_by(|one, other| (one.path(), one.n).cmp(&(other.path(), other.n)));
     joined
 }
 
 /// The events as short lines, `path event`, which are the same in every run of one script.
 #[must_use]
 pub fn story(events: impl IntoIterator<Item = Event>) -> Vec<String> {
-    joined(events).iter().map(|event| format!("{} {}", event.path, line(&event.kind))).collect()
+    joined(events).iter().map(|event| format!("{} {}", event.path(), line(&event.kind))).collect()
 }
 
 fn line(kind: &EventKind) -> String {
@@ -65,12 +65,12 @@ fn line(kind: &EventKind) -> String {
         EventKind::Fitted { before, after } => format!("fitted: {before} to {after}"),
         EventKind::ModelStarted { .. } => "model started".to_owned(),
         EventKind::Delta { part, text, .. } => format!("{part:?} {text:?}"),
-        EventKind::ModelFinished(model) => format!("model finished: {}", model.finish.as_str()),
+        EventKind::ModelFinished(model) => format!("model finished: {}", model.reply.finish.as_str()),
         EventKind::ModelFailed(model) => format!("model failed: {}", model.code),
         EventKind::Repaired { problem } => format!("repaired: {problem}"),
         EventKind::CallStarted { function, arguments } => format!("call {function} {arguments}"),
         EventKind::CallFinished { function, result } => format!("result of {function}: {}", result.to_model_value()),
-        EventKind::PolicyDecided { on, decision, .. } => format!("policy: {decision} {on}"),
+        EventKind::PolicyDecided { on, verdict, .. } => format!("policy: {verdict:?} {on}"),
         EventKind::Waiting { pending } => format!("waits: {} {}", pending.id.name, pending.kind.name()),
         EventKind::Recovered { code, fallback_path } => format!("recovered from {code} by {fallback_path}"),
         EventKind::Custom { name, data } => format!("{name} {data}"),

@@ -48,7 +48,7 @@ impl Line {
     #[must_use]
     pub fn calls(calls: impl IntoIterator<Item = Call>) -> Self {
         let line = calls.into_iter().zip(0..).fold(Self::silence(), |line, (call, index)| {
-            line.then_call(index, &call.label, &call.name, &call.arguments.to_text())
+            line.then_call(index, &call.label, &call.name, call.arguments.as_text())
         });
         line.then_finish(FinishReason::Calls)
     }

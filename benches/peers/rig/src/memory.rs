@@ -121,7 +121,8 @@ enum What {
 
 impl Seen {
     fn of(event: Event, run: RunId) -> anyhow::Result<Self> {
-        ensure!(event.identity.run_id == run, "an event of another run came: {event:?}");
+        ensure!(event.identity().run_id == run, "an event of another run came: {event:?}");
+        let path = event.path().clone();
         let what = match event.kind {
             EventKind::Started { resumed: false, .. } => What::Started,
             EventKind::TurnStarted { turn } => What::TurnStarted(turn),
@@ -133,7 +134,7 @@ impl Seen {
             EventKind::Finished { .. } => What::Finished,
             other => anyhow::bail!("an event came that no run should have: {other:?}"),
         };
-        Ok(Self { path: event.path, n: event.n, what })
+        Ok(Self { path, n: event.n, what })
     }
 }
 

@@ -3,10 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{DeltaPart, Event, EventKind, Queue};
-use crate::identity::Identity;
+use super::{DeltaPart, Event, EventKind, Origin, Queue};
 use crate::observer::Observer;
-use crate::path::CallPath;
 
 /// Where a run's events go.
 #[derive(Clone, Default)]
@@ -53,31 +51,18 @@ impl Emitter {
     }
 
     /// Hands an event out. `kind` is made only if somebody reads.
-    pub(crate) fn emit(
-        &self,
-        sinks: &Sinks,
-        path: &CallPath,
-        identity: &Arc<Identity>,
-        kind: impl FnOnce() -> EventKind,
-    ) {
+    pub(crate) fn emit(&self, sinks: &Sinks, origin: &Arc<Origin>, kind: impl FnOnce() -> EventKind) {
         let mut numbering = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         numbering.series = None;
         let n = numbering.next;
         numbering.next += 1;
         if sinks.has_reader() {
-            hand_out(sinks, Event::new(path.clone(), n, identity.clone(), kind()));
+            hand_out(sinks, Event::new(origin.clone(), n, kind()));
         }
     }
 
     /// Hands out more of a model's answer.
-    pub(crate) fn emit_delta(
-        &self,
-        sinks: &Sinks,
-        path: &CallPath,
-        identity: &Arc<Identity>,
-        part: DeltaPart,
-        text: &str,
-    ) {
+    pub(crate) fn emit_delta(&self, sinks: &Sinks, origin: &Arc<Origin>, part: DeltaPart, text: &str) {
         let mut numbering = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut series = match numbering.series.filter(|series| series.part == part) {
             Some(series) => series,
@@ -90,7 +75,7 @@ impl Emitter {
         if sinks.has_reader() {
             let event = || {
                 let kind = EventKind::Delta { part, offset: series.length, text: text.to_owned() };
-                Event::new(path.clone(), series.n, identity.clone(), kind)
+                Event::new(origin.clone(), series.n, kind)
             };
             if !sinks.observers.is_empty() {
                 observe(&sinks.observers, &event());
@@ -114,7 +99,7 @@ fn hand_out(sinks: &Sinks, event: Event) {
 fn observe(observers: &[Arc<dyn Observer>], event: &Event) {
     for observer in observers {
         if catch_unwind(AssertUnwindSafe(|| observer.observe(event))).is_err() {
-            tracing::error!(path = %event.path, n = event.n, "an observer panicked");
+            tracing::error!(path = %event.path(), n = event.n, "an observer panicked");
         }
     }
 }

@@ -6,7 +6,8 @@ mod queue;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 pub(crate) use emitter::{Emitter, Sinks};
@@ -17,7 +18,7 @@ use crate::agent_error::AgentError;
 use crate::amount::{Spend, Tokens};
 use crate::error::ErrorCode;
 use crate::identity::Identity;
-use crate::message::{CallResult, FinishReason, Usage};
+use crate::message::{CallResult, Reply};
 use crate::path::CallPath;
 use crate::pending::{Answer, Pending};
 use crate::provenance::Provenance;
@@ -29,26 +30,60 @@ use crate::provenance::Provenance;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Event {
-    /// Where it happened.
-    pub path: CallPath,
+    /// Where it happened, and whose run it is.
+    #[serde(flatten)]
+    pub origin: Arc<Origin>,
     /// Its number on the path. The upper 32 bits count the run's resumptions.
     pub n: u64,
     /// When, in milliseconds since 1970.
     pub at: u64,
-    /// Whose run it is.
-    #[serde(flatten)]
-    pub identity: Arc<Identity>,
     /// What happened.
     #[serde(flatten)]
     pub kind: EventKind,
 }
 
+/// Where in which run events happen: shared by all events of a path.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Origin {
+    /// Where.
+    pub path: CallPath,
+    /// Whose run it is.
+    #[serde(flatten)]
+    pub identity: Arc<Identity>,
+}
+
 impl Event {
     /// An event of now, for tests of observers: a run makes its own.
     #[must_use]
-    pub fn new(path: CallPath, n: u64, identity: Arc<Identity>, kind: EventKind) -> Self {
-        Self { path, n, at: now(), identity, kind }
+    pub fn new(origin: Arc<Origin>, n: u64, kind: EventKind) -> Self {
+        Self { origin, n, at: now(), kind }
     }
+
+    /// Where it happened.
+    #[must_use]
+    pub fn path(&self) -> &CallPath {
+        &self.origin.path
+    }
+
+    /// Whose run it is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.origin.identity
+    }
+}
+
+impl Origin {
+    /// This path of this run.
+    #[must_use]
+    pub const fn new(path: CallPath, identity: Arc<Identity>) -> Self {
+        Self { path, identity }
+    }
+}
+
+/// JSON text as the value that it is, or as text if it is none.
+fn as_json<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+    serde_json::from_str::<Value>(text).unwrap_or_else(|_| Value::from(&**text)).serialize(serializer)
 }
 
 fn now() -> u64 {
@@ -112,8 +147,9 @@ pub enum EventKind {
     CallStarted {
         /// The function.
         function: Arc<str>,
-        /// The arguments that are really used.
-        arguments: Arc<Value>,
+        /// The arguments that are really used, as JSON text.
+        #[serde(serialize_with = "as_json")]
+        arguments: Arc<str>,
     },
     /// A call got its result. The event's path is the call's.
     CallFinished {
@@ -126,8 +162,8 @@ pub enum EventKind {
     PolicyDecided {
         /// What it decided on: a function, `request` or `answer`.
         on: Arc<str>,
-        /// `replace`, `deny` or `ask`.
-        decision: &'static str,
+        /// What it decided.
+        verdict: Verdict,
         /// Its reason.
         reason: Arc<str>,
     },
@@ -139,7 +175,7 @@ pub enum EventKind {
     /// An agent could not do its task, and something else answers for it.
     Recovered {
         /// Why it could not.
-        code: ErrorCode,
+        code: Box<ErrorCode>,
         /// Which levels were gone through, such as `model>rule`.
         fallback_path: Arc<str>,
     },
@@ -158,18 +194,25 @@ pub enum EventKind {
     Failed(Box<Ending>),
 }
 
-/// A complete answer of a model.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// A complete answer of a model. Serialises without the answer's parts, which are events of their own.
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ModelFinished {
-    /// The model that answered.
-    pub model: Arc<str>,
-    /// Why it stopped.
-    pub finish: FinishReason,
-    /// What the provider says was used.
-    pub usage: Option<Usage>,
+    /// The answer.
+    pub reply: Arc<Reply>,
     /// What was charged to the budget.
     pub spent: Spend,
+}
+
+impl Serialize for ModelFinished {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("ModelFinished", 4)?;
+        fields.serialize_field("model", &self.reply.model)?;
+        fields.serialize_field("finish", &self.reply.finish)?;
+        fields.serialize_field("usage", &self.reply.usage)?;
+        fields.serialize_field("spent", &self.spent)?;
+        fields.end()
+    }
 }
 
 /// A model that gave no complete answer.
@@ -224,10 +267,10 @@ impl EventKind {
 }
 
 impl ModelFinished {
-    /// `model` gave a complete answer, which was charged with `spent`.
+    /// A model gave this answer, which was charged with `spent`.
     #[must_use]
-    pub const fn new(model: Arc<str>, finish: FinishReason, usage: Option<Usage>, spent: Spend) -> Self {
-        Self { model, finish, usage, spent }
+    pub const fn new(reply: Arc<Reply>, spent: Spend) -> Self {
+        Self { reply, spent }
     }
 }
 
@@ -243,6 +286,19 @@ impl Ending {
     fn new(result_status: ResultStatus, spent: Spend) -> Self {
         Self { result_status, spent, pending: None, provenance: None, code: None }
     }
+}
+
+/// What a policy decided, unless it allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Verdict {
+    /// Something else takes its place.
+    Replace,
+    /// It does not happen.
+    Deny,
+    /// A person is asked.
+    Ask,
 }
 
 /// What a [`EventKind::Delta`] is part of.

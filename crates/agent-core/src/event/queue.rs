@@ -19,11 +19,61 @@ pub(crate) struct Queue {
 
 #[derive(Debug, Default)]
 struct Unread {
-    events: VecDeque<Event>,
+    events: Chunks,
     /// The number of the first of `events`, counted from the run's first.
     first: u64,
     finished: bool,
     reader: Option<Waker>,
+}
+
+/// A queue in pieces of a fixed size. A ring that doubles would waste half of itself and leave holes behind; there are many runs.
+#[derive(Debug, Default)]
+struct Chunks {
+    /// All but the first and the last are full.
+    chunks: VecDeque<VecDeque<Event>>,
+    length: usize,
+}
+
+impl Chunks {
+    const SIZE: usize = 8;
+
+    fn push_back(&mut self, event: Event) {
+        self.length += 1;
+        match self.chunks.back_mut() {
+            Some(last) if last.len() < last.capacity() => last.push_back(event),
+            _ => {
+                let mut chunk = VecDeque::with_capacity(Self::SIZE);
+                chunk.push_back(event);
+                self.chunks.push_back(chunk);
+            }
+        }
+    }
+
+    fn pop_front(&mut self) -> Option<Event> {
+        let first = self.chunks.front_mut()?;
+        let event = first.pop_front()?;
+        self.length -= 1;
+        if first.is_empty() {
+            self.chunks.pop_front();
+        }
+        Some(event)
+    }
+
+    fn get_mut(&mut self, index: usize) -> Option<&mut Event> {
+        // What is asked for is mostly among the last.
+        let mut from_back = self.length.checked_sub(index)?;
+        for chunk in self.chunks.iter_mut().rev() {
+            match chunk.len().checked_sub(from_back) {
+                Some(place) => return chunk.get_mut(place),
+                None => from_back -= chunk.len(),
+            }
+        }
+        None
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
 }
 
 impl Queue {
@@ -51,7 +101,7 @@ impl Queue {
             text.push_str(more);
             return last;
         }
-        let number = unread.first + unread.events.len() as u64;
+        let number = unread.first + unread.events.length as u64;
         unread.push(event());
         Some(number)
     }
@@ -66,10 +116,6 @@ impl Queue {
 
 impl Unread {
     fn push(&mut self, event: Event) {
-        if self.events.len() == self.events.capacity() {
-            // Doubling would waste half of it, and there are many runs.
-            self.events.reserve_exact(8.max(self.events.len() / 4));
-        }
         self.events.push_back(event);
         self.wake();
     }

@@ -11,7 +11,7 @@ use crate::agent_error::AgentError;
 use crate::amount::Spend;
 use crate::budget::Limits;
 use crate::conversation::{Entry, OpenTurn};
-use crate::message::{Arguments, Call};
+use crate::message::Call;
 use crate::path::CallPosition;
 use crate::pending::{Pending, PendingKind};
 use crate::run_context::RunContext;
@@ -27,7 +27,8 @@ pub(super) async fn act(agent: &Agent, state: &mut LoopState, cx: &RunContext) -
         if slot.has_work() {
             let position = CallPosition { turn, slot: u32::try_from(index).unwrap_or(u32::MAX) };
             let repeated = count_identical(&open.turn, said_before, index, &call);
-            jobs.push(Job { index, position, call, slot, repeated });
+            let Call { name, arguments, .. } = call;
+            jobs.push(Job { index, position, name, arguments, slot, repeated });
         } else {
             set_aside(&slot, cx);
         }
@@ -78,9 +79,7 @@ fn settle(open: &mut Open, index: usize, worked: Worked) -> Result<(), AgentErro
 
 /// How often this call was made before in this run, in the turn's earlier slots included.
 fn count_identical(turn: &OpenTurn, said_before: usize, index: usize, call: &Call) -> usize {
-    let same = |other: &Call| {
-        other.name == call.name && matches!(&other.arguments, Arguments::Json(_) if other.arguments == call.arguments)
-    };
+    let same = |other: &Call| other.name == call.name && other.arguments == call.arguments;
     let earlier = turn.conversation().entries().iter().skip(said_before).map(|entry| match entry {
         Entry::Agent(turn) => turn.reply().each_call().filter(|call| same(call)).count(),
         Entry::User(_) => 0,

@@ -8,7 +8,7 @@ use super::drive::{Next, wait_for};
 use super::state::{LoopState, Work};
 use crate::agent_error::AgentError;
 use crate::conversation::{Conversation, Entry};
-use crate::event::EventKind;
+use crate::event::{EventKind, Verdict};
 use crate::message::UserMessage;
 use crate::pending::{Answer, AnswerValue, PendingKind};
 use crate::policy::{Action, Decision};
@@ -27,16 +27,16 @@ pub(super) async fn admit(state: &mut LoopState, cx: &RunContext) -> Result<Next
         match cx.policies().decide(action, cx).await {
             Decision::Allow => return Ok(Next::Row),
             Decision::Replace(text) => {
-                decided(cx, REQUEST, "replace", "");
+                decided(cx, REQUEST, Verdict::Replace, "");
                 replace_message(state, &text)?;
                 state.approved_by.clear();
             }
             Decision::Deny(reason) => {
-                decided(cx, REQUEST, "deny", &reason);
+                decided(cx, REQUEST, Verdict::Deny, &reason);
                 return Err(AgentError::Denied { reason });
             }
             Decision::Ask(reason) => {
-                decided(cx, REQUEST, "ask", &reason);
+                decided(cx, REQUEST, Verdict::Ask, &reason);
                 let proposed = Arc::new(Value::from(message.joined_text()));
                 let approved_by = state.approved_by.clone();
                 let kind = PendingKind::Approval {
@@ -86,6 +86,6 @@ fn replace_message(state: &mut LoopState, text: &Value) -> Result<(), AgentError
 }
 
 /// Tells that a policy did something else than to allow.
-pub(super) fn decided(cx: &RunContext, on: &str, decision: &'static str, reason: &str) {
-    cx.emit_kind(|| EventKind::PolicyDecided { on: on.into(), decision, reason: reason.into() });
+pub(super) fn decided(cx: &RunContext, on: &str, verdict: Verdict, reason: &str) {
+    cx.emit_kind(|| EventKind::PolicyDecided { on: on.into(), verdict, reason: reason.into() });
 }

@@ -10,6 +10,7 @@ use super::drive::{Next, text_of, wait_for};
 use super::state::{Concluded, LoopState, Work};
 use super::think::repair;
 use crate::agent_error::AgentError;
+use crate::event::Verdict;
 use crate::message::Reply;
 use crate::pending::{Answer, AnswerValue, PendingKind};
 use crate::policy::{Action, Decision};
@@ -41,17 +42,17 @@ pub(super) async fn conclude(agent: &Agent, state: &mut LoopState, cx: &RunConte
                 return Ok(Next::Row);
             }
             Decision::Replace(other) => {
-                decided(cx, ANSWER, "replace", "");
+                decided(cx, ANSWER, Verdict::Replace, "");
                 ensure_fits(agent, &other)?;
                 draft.replaced = Some(other);
                 state.approved_by.clear();
             }
             Decision::Deny(reason) => {
-                decided(cx, ANSWER, "deny", &reason);
+                decided(cx, ANSWER, Verdict::Deny, &reason);
                 return Err(AgentError::Denied { reason });
             }
             Decision::Ask(reason) => {
-                decided(cx, ANSWER, "ask", &reason);
+                decided(cx, ANSWER, Verdict::Ask, &reason);
                 let kind = PendingKind::Approval {
                     what: ANSWER.into(),
                     proposed: Arc::new(output),

@@ -27,19 +27,19 @@ impl Site<'_> {
             let message = format!("`{}` is no Sub-Agent any more", self.spec.name);
             return Ok(refuse("call.function_gone", message));
         };
-        let (mut state, progress) = (suspended.suspension.state.clone(), suspended.progress.clone());
+        let (mut state, mut progress) = (suspended.suspension.state.clone(), suspended.progress.clone());
         if !state.is_of(child.card()) {
             state = child.migrate(state)?;
         }
         let begin = Begin::Resume { state, answers: suspended.answers.clone() };
-        let settlement = self.run_agent(child, begin, progress.clone()).await?;
+        let settlement = self.run_agent(&**child, begin, &mut progress).await?;
         match settlement {
-            Settlement::Settled(result) => self.keep(job, &progress, result).await,
+            Settlement::Settled(result) => self.keep(job, &suspended.progress, result).await,
             open @ Settlement::Open(_) => Ok(open),
         }
     }
 
-    pub(super) async fn run_agent(&self, child: &Arc<dyn SubAgent>, begin: Begin, progress: Progress) -> Worked {
+    pub(super) async fn run_agent(&self, child: &dyn SubAgent, begin: Begin, progress: &mut Progress) -> Worked {
         let card = child.card();
         let span = task_span!(
             "invoke_agent",
@@ -80,7 +80,7 @@ impl Site<'_> {
     }
 
     /// A child that waits: what it waits for must have come up in it or below it, or its answers could not find it.
-    pub(super) fn suspended(&self, suspension: Suspension, progress: Progress) -> Worked {
+    pub(super) fn suspended(&self, suspension: Suspension, progress: &mut Progress) -> Worked {
         let is_inside = |path: &CallPath| path.starts_with(self.cx.path());
         let strays =
             suspension.pending.iter().any(|pending| pending.id.run != self.cx.run_id() || !is_inside(&pending.id.path));
@@ -88,12 +88,12 @@ impl Site<'_> {
             let message = "the agent waits for something that is not its own, or for nothing";
             return Ok(refuse("call.invalid_suspension", message));
         }
-        let lease = self.cx.lease().save();
+        let (lease, progress) = (self.cx.lease().save(), std::mem::take(progress));
         Ok(Settlement::Open(Slot::Child(Box::new(SuspendedCall { suspension, lease, progress, answers: Vec::new() }))))
     }
 
     /// Leaves a durable call to the orchestrator, with its budget set aside.
-    pub(super) async fn hand_over(&self, child: &Arc<dyn SubAgent>, input: Arc<Value>, progress: Progress) -> Worked {
+    pub(super) async fn hand_over(&self, child: &dyn SubAgent, input: Arc<Value>, progress: &mut Progress) -> Worked {
         let card = child.card();
         let limits = within(&card.limits, self.above.lease());
         match self.above.reserve(carve_out(&limits)).await {

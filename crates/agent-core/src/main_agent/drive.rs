@@ -44,19 +44,40 @@ pub(super) async fn live(
     revived: Option<Vec<Answer>>,
     cx: &RunContext,
 ) -> Result<Ended, AgentError> {
+    if let Some(ended) = enter(agent, state, revived, cx)? {
+        return Ok(ended);
+    }
+    match drive(agent, state, cx).await {
+        Err(failed) if can_recover(&failed) => Box::pin(recover(agent, state, failed, cx)).await,
+        ended => ended,
+    }
+}
+
+/// Hands answers to what waits for them. A person's answer in place of the agent's ends it at once.
+fn enter(
+    agent: &Agent,
+    state: &mut LoopState,
+    revived: Option<Vec<Answer>>,
+    cx: &RunContext,
+) -> Result<Option<Ended>, AgentError> {
     let resumed = revived.is_some();
-    let answers = revived.unwrap_or_default();
     cx.emit_kind(|| EventKind::Started { agent: agent.card.id().clone(), resumed });
+    let answers = revived.unwrap_or_default();
     state.take_answers(answers, cx.path()).map_err(|pending| ResumeError::NotPending { pending })?;
     if state.wait.as_ref().is_some_and(|wait| wait.for_recovery) {
-        return recovery_answered(agent, state, cx);
+        return recovery_answered(agent, state, cx).map(Some);
     }
-    let ended = drive(agent, state, cx).await;
-    let failed = match ended {
-        Err(error) if can_recover(&error) => error,
-        ended => return ended,
-    };
-    match agent.recovery.recover(&failed, state.work.conversation(), cx).await {
+    Ok(None)
+}
+
+/// Asks whether another level answers in the agent's place.
+async fn recover(
+    agent: &Agent,
+    state: &mut LoopState,
+    failed: AgentError,
+    cx: &RunContext,
+) -> Result<Ended, AgentError> {
+    match (*agent.recovery).recover(&failed, state.work.conversation(), cx).await {
         Recovered::Fail => Err(failed),
         Recovered::Answer(output) => {
             let provenance = Provenance::after(vec![agent.model.info().level], Level::Rule);
@@ -72,7 +93,10 @@ pub(super) async fn live(
 }
 
 fn recovered(cx: &RunContext, failed: &AgentError, provenance: &Provenance) {
-    cx.emit_kind(|| EventKind::Recovered { code: failed.code(), fallback_path: provenance.fallback_path().into() });
+    cx.emit_kind(|| EventKind::Recovered {
+        code: Box::new(failed.code()),
+        fallback_path: provenance.fallback_path().into(),
+    });
 }
 
 /// Whether another level could still answer: not when the run has to stop, and not when its state or its host is at fault.
@@ -102,7 +126,7 @@ async fn drive(agent: &Agent, state: &mut LoopState, cx: &RunContext) -> Result<
         ensure_may_go_on(cx)?;
         if let Some(wait) = &state.wait {
             let Some(answer) = wait.answer.clone() else { return Ok(Ended::Suspended) };
-            if !step_answered(agent, state, answer, cx).await? {
+            if !Box::pin(step_answered(agent, state, answer, cx)).await? {
                 return Ok(Ended::Suspended);
             }
         }

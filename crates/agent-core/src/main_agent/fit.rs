@@ -24,7 +24,7 @@ pub(super) async fn fit(agent: &Agent, state: &mut LoopState, cx: &RunContext) -
     }
     let conversation = state.work.conversation();
     let request = FitRequest::new(conversation, room(agent)).with_overflows(state.overflows);
-    let fitted = agent.context.fit(request, cx).await?;
+    let fitted = (*agent.context).fit(request, cx).await?;
     let (before, after) = (fitted.before, fitted.after);
     if after < before {
         cx.emit_kind(|| EventKind::Fitted { before, after });

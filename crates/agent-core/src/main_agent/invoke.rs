@@ -31,8 +31,8 @@ impl Site<'_> {
         if !self.spec.effect.is_journaled() {
             return Ok(Settlement::Settled(result));
         }
-        let Ok(arguments) = arguments_of(&job.call, progress) else { return Ok(Settlement::Settled(result)) };
-        let (journal, key) = (&self.cx.run().journal, self.key(&arguments));
+        let Ok(arguments) = arguments_of(job, progress) else { return Ok(Settlement::Settled(result)) };
+        let (journal, key) = (self.cx.journal(), self.key(&arguments));
         match journal.begin(&key).await? {
             Begun::Finished(kept) => return Ok(Settlement::Settled(kept)),
             Begun::Conflict => return Ok(conflict()),
@@ -46,7 +46,7 @@ impl Site<'_> {
     }
 
     /// Makes an allowed call: counts it, asks the journal, runs it.
-    pub(super) async fn make(&self, arguments: Arc<Value>, progress: Progress) -> Worked {
+    pub(super) async fn make(&self, arguments: &Arc<Value>, progress: &mut Progress) -> Worked {
         // A call that is repeated was counted when it began.
         let count = if progress.repeat { Spend::ZERO } else { Spend::tool_call() };
         if let Err(exceeded) = self.cx.lease().charge(count) {
@@ -55,38 +55,41 @@ impl Site<'_> {
         if let Callable::Agent(child) = self.callable
             && child.card().dispatch == Dispatch::Durable
         {
-            return Box::pin(self.hand_over(child, arguments, progress)).await;
+            return Box::pin(self.hand_over(&**child, arguments.clone(), progress)).await;
         }
-        let key = self.spec.effect.is_journaled().then(|| self.key(&arguments));
-        if let Some(key) = key.as_ref().filter(|_| !progress.repeat) {
-            match self.cx.run().journal.begin(key).await? {
+        let key = self.spec.effect.is_journaled().then(|| Box::new(self.key(arguments)));
+        if let Some(key) = key.as_deref().filter(|_| !progress.repeat) {
+            match self.cx.journal().begin(key).await? {
                 Begun::Fresh => {}
                 Begun::Finished(result) => return Ok(Settlement::Settled(result)),
                 Begun::Unknown if self.spec.effect.is_repeatable() => {}
-                Begun::Unknown => return Box::pin(self.reconcile(key, arguments, progress)).await,
-                Begun::Conflict => {
-                    let message = "another call was made at this place by a copy of this run; it is not made again";
-                    return Ok(refuse("call.conflict", message));
-                }
+                Begun::Unknown => return Box::pin(self.reconcile(key, arguments.clone(), progress)).await,
+                Begun::Conflict => return Ok(conflict()),
             }
         }
-        self.cx.emit_kind(|| EventKind::CallStarted { function: self.spec.name.clone(), arguments: arguments.clone() });
+        self.cx.emit_kind(|| EventKind::CallStarted {
+            function: self.spec.name.clone(),
+            arguments: arguments.to_string().into(),
+        });
         let settlement = match self.callable {
-            Callable::Tool(tool) => self.call_tool(tool, arguments, progress).await?,
-            Callable::Agent(child) => self.run_agent(child, Begin::Start { input: arguments }, progress).await?,
+            Callable::Tool(tool) => self.call_tool(&**tool, arguments, progress).await?,
+            Callable::Agent(child) => {
+                let begin = Begin::Start { input: arguments.clone() };
+                Box::pin(self.run_agent(&**child, begin, progress)).await?
+            }
         };
-        if let (Some(key), Settlement::Settled(result)) = (&key, &settlement) {
-            self.cx.run().journal.finish(key, result).await?;
+        if let (Some(key), Settlement::Settled(result)) = (key.as_deref(), &settlement) {
+            self.cx.journal().finish(key, result).await?;
         }
         Ok(settlement)
     }
 
     /// A call began in another life of the run, and no result was kept: the tool may know, else a person has to say.
-    pub(super) async fn reconcile(&self, key: &CallKey, arguments: Arc<Value>, mut progress: Progress) -> Worked {
+    pub(super) async fn reconcile(&self, key: &CallKey, arguments: Arc<Value>, progress: &mut Progress) -> Worked {
         if let Callable::Tool(tool) = self.callable {
-            let asked = AssertUnwindSafe(tool.reconcile(&arguments, &self.cx)).catch_unwind();
+            let asked = AssertUnwindSafe((**tool).reconcile(&arguments, &self.cx)).catch_unwind();
             if let Ok(Ok(Some(result))) = self.cx.within_deadline(asked).await {
-                self.cx.run().journal.finish(key, &result).await?;
+                self.cx.journal().finish(key, &result).await?;
                 return Ok(Settlement::Settled(result));
             }
         }
@@ -95,7 +98,7 @@ impl Site<'_> {
         Ok(self.wait(&format!("outcome-{}", progress.asked), kind, progress))
     }
 
-    pub(super) async fn call_tool(&self, tool: &Arc<dyn Tool>, arguments: Arc<Value>, progress: Progress) -> Worked {
+    pub(super) async fn call_tool(&self, tool: &dyn Tool, arguments: &Value, progress: &mut Progress) -> Worked {
         let span = task_span!(
             "execute_tool",
             self.cx,
@@ -106,7 +109,7 @@ impl Site<'_> {
             "gen_ai.tool.call.id" = %self.cx.path(),
             "gen_ai.tool.type" = "function",
         );
-        let called = AssertUnwindSafe(tool.call(&arguments, &self.cx)).catch_unwind();
+        let called = AssertUnwindSafe(tool.call(arguments, &self.cx)).catch_unwind();
         let result = match self.cx.within_deadline(called).instrument(span.clone()).await {
             Ok(Ok(Ok(ToolOutput::Done(value)))) => self.presentable(CallResult::done(value)),
             Ok(Ok(Ok(ToolOutput::Waits(kind)))) => return Ok(self.wait("result", kind, progress)),

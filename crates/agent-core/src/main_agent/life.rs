@@ -34,7 +34,8 @@ pub(super) struct Life {
     pub(super) answered: Vec<PendingId>,
     pub(super) lease: SavedLease,
     pub(super) time_left: Option<Duration>,
-    pub(super) state: LoopState,
+    /// Boxed, since it alone stays while the run goes on.
+    pub(super) state: Box<LoopState>,
     /// The answers, for a run that goes on.
     pub(super) revived: Option<Vec<Answer>>,
     pub(super) options: RunOptions,
@@ -59,7 +60,7 @@ pub(super) fn begin(agent: &Agent, request: Request, caller: Caller) -> Result<B
         answered: Vec::new(),
         lease: SavedLease { limits, spent: Spend::ZERO },
         time_left: time_of(&limits),
-        state: LoopState::new(conversation.say(message), said_before, 0, agent.bounds.attempts),
+        state: Box::new(LoopState::new(conversation.say(message), said_before, 0, agent.bounds.attempts)),
         revived: None,
         options,
     }))
@@ -90,7 +91,7 @@ pub(super) fn resume(agent: &Agent, resume: Resume) -> Result<Box<Life>, Box<Fai
         answered,
         lease,
         time_left,
-        state,
+        state: Box::new(state),
         revived: Some(answers),
         options,
     }))

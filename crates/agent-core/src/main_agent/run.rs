@@ -1,6 +1,5 @@
 //! A run of a Main Agent, from what it begins or goes on with to its outcome.
 
-use std::mem;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -22,7 +21,7 @@ use crate::amount::Spend;
 use crate::budget::Lease;
 use crate::event::{EventKind, Queue, ResultStatus, Sinks};
 use crate::message::CallResult;
-use crate::pending::PendingId;
+use crate::pending::{Answer, PendingId};
 use crate::policy::{HintPolicy, Policies};
 use crate::run_context::{Run, RunContext};
 use crate::run_state::RunState;
@@ -32,49 +31,56 @@ use crate::telemetry::{record_error, task_span};
 /// Runs the loop until it ends, the run is cancelled, or its time is over.
 pub(super) async fn supervise(
     agent: &Agent,
-    mut life: Box<Life>,
+    life: Box<Life>,
     queue: Option<Arc<Queue>>,
 ) -> Result<RunOutcome, Box<Failure>> {
-    let cx = context(agent, &mut life, queue);
+    let Opened { cx, mut state, answered, revived, token } = open(agent, life, queue);
     let _end = cx.end_on_drop();
     let span = span(agent, &cx);
-    let ended = {
-        let (state, revived) = (&mut life.state, life.revived.take());
-        let working = AssertUnwindSafe(live(agent, state, revived, &cx)).catch_unwind().instrument(span.clone());
-        let stopped = stopped(cx.deadline(), life.options.cancellation.as_ref());
-        // Work first: a run whose last step is ready ends with its result, not with a deadline that has just passed.
-        match select(Box::pin(working), Box::pin(stopped)).await {
-            Either::Left((Ok(ended), _)) => ended,
-            Either::Left((Err(_panic), _)) => Err(AgentError::Panicked),
-            Either::Right((error, _)) => Err(error),
-        }
+    let working = AssertUnwindSafe(live(agent, &mut state, revived, &cx)).catch_unwind().instrument(span.clone());
+    // Work first: a run whose last step is ready ends with its result, not with a deadline that has just passed.
+    let ended = match select(Box::pin(working), Box::pin(stopped(cx.deadline(), token))).await {
+        Either::Left((Ok(ended), _)) => ended,
+        Either::Left((Err(_panic), _)) => Err(AgentError::Panicked),
+        Either::Right((error, _)) => Err(error),
     };
-    conclude(agent, life, ended, &cx, &span)
+    conclude(agent, *state, answered, ended, &cx, &span)
 }
 
-/// The context of a run's Main Agent.
-fn context(agent: &Agent, life: &mut Life, queue: Option<Arc<Queue>>) -> RunContext {
+/// What stays of a [`Life`] while the run goes on.
+struct Opened {
+    cx: RunContext,
+    state: Box<LoopState>,
+    answered: Vec<PendingId>,
+    revived: Option<Vec<Answer>>,
+    token: Option<CancellationToken>,
+}
+
+/// Makes the context of a run's Main Agent.
+fn open(agent: &Agent, life: Box<Life>, queue: Option<Arc<Queue>>) -> Opened {
+    let Life { state, answered, revived, options, .. } = *life;
     let time_over = life.time_left.and_then(|time| Instant::now().checked_add(time));
-    let deadline = match (time_over, life.options.deadline) {
+    let deadline = match (time_over, options.deadline) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
     };
-    let observers = agent.observers.iter().cloned().chain(mem::take(&mut life.options.observers)).collect();
     let run = Run {
         id: life.run_id,
         revision: life.revision,
         task: life.task_id,
         trace: life.trace_id,
-        caller: life.caller.clone(),
-        sinks: Sinks { observers, queue },
+        caller: life.caller,
+        sinks: Sinks { observers: agent.observers.iter().cloned().chain(options.observers).collect(), queue },
         journal: agent.journal.clone(),
-        drain: life.options.drain.take(),
+        drain: options.drain,
         set_aside: Mutex::default(),
     };
     let policy = agent.policy.clone().unwrap_or_else(|| Arc::new(HintPolicy));
-    let token = life.options.cancellation.clone();
+    let token = options.cancellation;
     let lease = Lease::restore(life.lease);
-    RunContext::root(run, agent.card.id(), &agent.profile, Policies::of(policy), lease, deadline, token)
+    let policies = Policies::of(policy);
+    let cx = RunContext::root(run, agent.card.id(), &agent.profile, policies, lease, deadline, token.clone());
+    Opened { cx, state, answered, revived, token }
 }
 
 fn span(agent: &Agent, cx: &RunContext) -> Span {
@@ -96,7 +102,7 @@ fn span(agent: &Agent, cx: &RunContext) -> Span {
 }
 
 /// Ends when the run must.
-async fn stopped(deadline: Option<Instant>, token: Option<&CancellationToken>) -> AgentError {
+async fn stopped(deadline: Option<Instant>, token: Option<CancellationToken>) -> AgentError {
     let cancelled = async {
         match token {
             Some(token) => token.cancelled().await,
@@ -116,12 +122,12 @@ async fn stopped(deadline: Option<Instant>, token: Option<&CancellationToken>) -
 /// What the host gets: a report, a suspension or a failure, each with a valid conversation.
 fn conclude(
     agent: &Agent,
-    life: Box<Life>,
+    state: LoopState,
+    answered: Vec<PendingId>,
     ended: Result<Ended, AgentError>,
     cx: &RunContext,
     span: &Span,
 ) -> Result<RunOutcome, Box<Failure>> {
-    let Life { state, answered, .. } = *life;
     let spent = cx.lease().spent();
     span.record("gen_ai.usage.total_tokens", spent.tokens.0);
     let error = match ended {

@@ -12,9 +12,9 @@ use super::builder::{Agent, Callable};
 use super::state::{Progress, Slot, WaitingCall};
 use crate::agent_error::AgentError;
 use crate::error::{ErrorCode, shorten};
-use crate::event::EventKind;
+use crate::event::{EventKind, Verdict};
 use crate::function::FunctionSpec;
-use crate::message::{Arguments, Call, CallResult};
+use crate::message::{Arguments, CallResult};
 use crate::path::CallPosition;
 use crate::pending::{AnswerValue, PendingKind};
 use crate::policy::{Action, Decision};
@@ -24,7 +24,8 @@ use crate::run_context::RunContext;
 pub(super) struct Job {
     pub(super) index: usize,
     pub(super) position: CallPosition,
-    pub(super) call: Call,
+    pub(super) name: Arc<str>,
+    pub(super) arguments: Arguments,
     pub(super) slot: Slot,
     /// How often the same call was made before in this run.
     pub(super) repeated: usize,
@@ -53,7 +54,7 @@ pub(super) struct Site<'a> {
 ///
 /// Boxed, and with its rare ways boxed once more: many runs have a call in flight at once, and most of their calls are plain.
 pub(super) fn work<'a>(agent: &'a Agent, job: Job, above: &'a RunContext) -> BoxFuture<'a, (usize, Worked)> {
-    let Some(callable) = agent.functions.get(&job.call.name) else {
+    let Some(callable) = agent.functions.get(&job.name) else {
         let result = unknown_function(agent, &job);
         return Box::pin(async move { (job.index, finished(&job, result, &above.for_call(job.position, None))) });
     };
@@ -74,7 +75,7 @@ pub(super) fn work<'a>(agent: &'a Agent, job: Job, above: &'a RunContext) -> Box
 pub(super) type Worked = Result<Settlement, AgentError>;
 
 fn finished(job: &Job, result: CallResult, cx: &RunContext) -> Worked {
-    cx.emit_kind(|| EventKind::CallFinished { function: job.call.name.clone(), result: result.clone() });
+    cx.emit_kind(|| EventKind::CallFinished { function: job.name.clone(), result: result.clone() });
     Ok(Settlement::Settled(result))
 }
 
@@ -86,7 +87,7 @@ fn unknown_function(agent: &Agent, job: &Job) -> CallResult {
     let mut names: Vec<&str> = agent.specs.iter().map(|spec| &*spec.name).collect();
     names.sort_unstable();
     let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-    let name = shorten(&job.call.name, 80);
+    let name = shorten(&job.name, 80);
     match &job.slot {
         Slot::Ready(progress) if *progress == Progress::default() => {
             let message = format!("there is no function `{name}`; there are: {names}");
@@ -104,17 +105,14 @@ pub(super) fn refuse(code: &'static str, message: impl Into<Arc<str>>) -> Settle
 }
 
 /// The arguments in use: what a policy or a person put in place, else the model's.
-pub(super) fn arguments_of(call: &Call, progress: &Progress) -> Result<Arc<Value>, CallResult> {
+pub(super) fn arguments_of(job: &Job, progress: &Progress) -> Result<Arc<Value>, CallResult> {
     if let Some(replaced) = &progress.arguments {
         return Ok(replaced.clone());
     }
-    match &call.arguments {
-        Arguments::Json(value) => Ok(value.clone()),
-        Arguments::Malformed { problem, .. } => {
-            let message = format!("the arguments are no JSON: {problem}");
-            Err(CallResult::failed(ErrorCode::new("call.malformed_arguments"), message))
-        }
-    }
+    job.arguments.parse().map(Arc::new).map_err(|problem| {
+        let message = format!("the arguments are no JSON: {problem}");
+        CallResult::failed(ErrorCode::new("call.malformed_arguments"), message)
+    })
 }
 
 impl<'a> Site<'a> {
@@ -138,7 +136,10 @@ impl<'a> Site<'a> {
     /// Goes on from where the call stands.
     async fn go_on(&self, job: &Job) -> Worked {
         match &job.slot {
-            Slot::Ready(progress) => self.begin(job, progress.clone()).await,
+            Slot::Ready(progress) => {
+                let mut progress = progress.clone();
+                self.begin(job, &mut progress).await
+            }
             Slot::Waits(waiting) => Box::pin(self.answered(job, waiting)).await,
             Slot::Child(suspended) => Box::pin(self.resume_child(job, suspended)).await,
             Slot::Settled => Ok(Settlement::Open(Slot::Settled)),
@@ -146,11 +147,11 @@ impl<'a> Site<'a> {
     }
 
     /// A call that is to be made: checks it, asks the policy, makes it.
-    async fn begin(&self, job: &Job, mut progress: Progress) -> Worked {
+    async fn begin(&self, job: &Job, progress: &mut Progress) -> Worked {
         if let Some(refusal) = self.over_bounds(job) {
             return Ok(refusal);
         }
-        let mut arguments = match arguments_of(&job.call, &progress) {
+        let mut arguments = match arguments_of(job, progress) {
             Ok(arguments) => arguments,
             Err(result) => return Ok(Settlement::Settled(result)),
         };
@@ -162,20 +163,20 @@ impl<'a> Site<'a> {
             let approved_by = &progress.approved_by;
             let action = Action::Call { function: self.spec, arguments: &arguments, approved_by };
             match self.above.policies().decide(action, self.above).await {
-                Decision::Allow => return self.make(arguments, progress).await,
+                Decision::Allow => return self.make(&arguments, progress).await,
                 Decision::Replace(other) => {
-                    decided(&self.cx, &self.spec.name, "replace", "");
+                    decided(&self.cx, &self.spec.name, Verdict::Replace, "");
                     arguments = Arc::new(other);
                     progress.arguments = Some(arguments.clone());
                     // Whoever agreed, agreed to other arguments.
                     progress.approved_by.clear();
                 }
                 Decision::Deny(reason) => {
-                    decided(&self.cx, &self.spec.name, "deny", &reason);
+                    decided(&self.cx, &self.spec.name, Verdict::Deny, &reason);
                     return Ok(Settlement::Settled(CallResult::denied(&reason)));
                 }
                 Decision::Ask(reason) => {
-                    decided(&self.cx, &self.spec.name, "ask", &reason);
+                    decided(&self.cx, &self.spec.name, Verdict::Ask, &reason);
                     return Ok(self.ask(arguments, &reason, progress));
                 }
             }
@@ -208,7 +209,7 @@ impl<'a> Site<'a> {
         None
     }
 
-    fn ask(&self, arguments: Arc<Value>, reason: &str, mut progress: Progress) -> Settlement {
+    fn ask(&self, arguments: Arc<Value>, reason: &str, progress: &mut Progress) -> Settlement {
         progress.asked += 1;
         let kind = PendingKind::Approval {
             what: self.spec.name.clone(),
@@ -220,7 +221,8 @@ impl<'a> Site<'a> {
         self.wait(&format!("approval-{}", progress.asked), kind, progress)
     }
 
-    pub(super) fn wait(&self, name: &str, kind: PendingKind, progress: Progress) -> Settlement {
+    pub(super) fn wait(&self, name: &str, kind: PendingKind, progress: &mut Progress) -> Settlement {
+        let progress = std::mem::take(progress);
         let pending = self.cx.pending(name, kind);
         self.cx.emit_kind(|| EventKind::Waiting { pending: pending.clone().into() });
         Settlement::Open(Slot::Waits(Box::new(WaitingCall { pending, progress, answer: None })))
@@ -239,16 +241,16 @@ impl<'a> Site<'a> {
                 progress.arguments = Some(Arc::new(arguments));
                 // Earlier consent was to other arguments.
                 progress.approved_by = vec![answer.by];
-                self.begin(job, progress).await
+                self.begin(job, &mut progress).await
             }
             (PendingKind::Approval { .. }, _) => {
                 progress.approved_by.push(answer.by);
-                self.begin(job, progress).await
+                self.begin(job, &mut progress).await
             }
             (PendingKind::UnknownOutcome { .. }, AnswerValue::Approve) => {
                 progress.repeat = true;
-                match arguments_of(&job.call, &progress) {
-                    Ok(arguments) => self.make(arguments, progress).await,
+                match arguments_of(job, &progress) {
+                    Ok(arguments) => self.make(&arguments, &mut progress).await,
                     Err(result) => Ok(Settlement::Settled(result)),
                 }
             }

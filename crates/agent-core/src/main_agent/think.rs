@@ -33,12 +33,12 @@ pub(super) async fn think(agent: &Agent, state: &mut LoopState, cx: &RunContext)
     let answered = complete(&*agent.model, request(agent, with_repairs(fitted, &state.repairs)), cx).await;
     state.attempts_left = attempts.left();
     match answered {
-        Ok(reply) if reply.is_blank() => repair(state, reply.into(), "The answer was empty.", cx).map_err(|_| {
+        Ok(reply) if reply.is_blank() => repair(state, reply, "The answer was empty.", cx).map_err(|_| {
             let message = "its answers were empty";
             ModelError::new(ModelErrorClass::Empty, message).into()
         }),
         Ok(reply) => {
-            take_reply(agent, state, reply.into());
+            take_reply(agent, state, reply);
             Ok(Next::Row)
         }
         Err(error) if error.is_context_overflow() && state.attempts_left > 0 => {

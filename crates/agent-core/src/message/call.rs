@@ -1,6 +1,6 @@
 //! A model's call of a function, and the one result that it gets.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use crate::size::json_size;
 #[non_exhaustive]
 pub struct Call {
     /// The provider's own id. A label only: it may be empty or used twice. Calls and results are paired by position.
-    #[serde(default)]
+    #[serde(default = "no_label", skip_serializing_if = "str::is_empty")]
     pub label: Arc<str>,
     /// The function's name, as the model wrote it.
     pub name: Arc<str>,
@@ -21,61 +21,52 @@ pub struct Call {
     pub arguments: Arguments,
 }
 
-/// The arguments of a [`Call`], as the model wrote them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Arguments {
-    /// Valid JSON. Whether it fits the function's schema is another question.
-    Json(Arc<Value>),
-    /// Text that is no JSON, kept so that the model can see what it wrote.
-    Malformed {
-        /// The text.
-        raw: Arc<str>,
-        /// Why it is no JSON.
-        problem: Arc<str>,
-    },
-}
+/// The arguments of a [`Call`]: the text as the model wrote it, which goes back to its provider unchanged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Arguments(Arc<str>);
 
 impl Arguments {
-    /// Reads what a model wrote. No text at all means no arguments, as several providers send it.
-    #[must_use]
-    pub fn parse(raw: &str) -> Self {
-        if raw.trim().is_empty() {
-            return Self::Json(Arc::new(json!({})));
-        }
-        match serde_json::from_str(raw) {
-            Ok(value) => Self::Json(Arc::new(value)),
-            Err(error) => Self::Malformed { raw: raw.into(), problem: error.to_string().into() },
-        }
+    /// Keeps what a model wrote.
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
     }
 
-    pub(crate) fn size(&self) -> usize {
-        match self {
-            Self::Json(value) => json_size(value),
-            Self::Malformed { raw, .. } => raw.len(),
-        }
+    /// The text, byte for byte.
+    #[must_use]
+    pub fn as_text(&self) -> &str {
+        &self.0
     }
 
-    /// The text to send back to a provider, which wants arguments as JSON in a string.
-    #[must_use]
-    pub fn to_text(&self) -> String {
-        match self {
-            Self::Json(value) => value.to_string(),
-            Self::Malformed { raw, .. } => raw.to_string(),
+    /// The text as a value. No text at all means no arguments, as several providers send it.
+    ///
+    /// # Errors
+    ///
+    /// When it is no JSON.
+    pub fn parse(&self) -> Result<Value, serde_json::Error> {
+        if self.0.trim().is_empty() {
+            return Ok(json!({}));
         }
+        serde_json::from_str(&self.0)
+    }
+}
+
+impl From<&Value> for Arguments {
+    fn from(value: &Value) -> Self {
+        Self(value.to_string().into())
     }
 }
 
 impl Call {
     /// A call of `name` with valid arguments.
+    #[expect(clippy::needless_pass_by_value, reason = "callers write the value in place")]
     pub fn new(name: impl Into<Arc<str>>, arguments: Value) -> Self {
-        Self { label: "".into(), name: name.into(), arguments: Arguments::Json(Arc::new(arguments)) }
+        Self { label: no_label(), name: name.into(), arguments: Arguments::from(&arguments) }
     }
 
-    /// A call of `name` whose arguments are read from text.
-    pub fn from_text(name: impl Into<Arc<str>>, arguments: &str) -> Self {
-        Self { label: "".into(), name: name.into(), arguments: Arguments::parse(arguments) }
+    /// A call of `name` with arguments as a model wrote them.
+    pub fn from_text(name: impl Into<Arc<str>>, arguments: impl Into<Arc<str>>) -> Self {
+        Self { label: no_label(), name: name.into(), arguments: Arguments::new(arguments) }
     }
 
     /// The same call under a provider's id.
@@ -84,6 +75,12 @@ impl Call {
         self.label = label.into();
         self
     }
+}
+
+/// The empty label, shared by all calls that have none.
+fn no_label() -> Arc<str> {
+    static NO_LABEL: LazyLock<Arc<str>> = LazyLock::new(|| "".into());
+    NO_LABEL.clone()
 }
 
 /// The one result of a call: a value, or a failure that the model can read.

@@ -188,7 +188,7 @@ impl ReplyPart {
             Self::Reasoning(reasoning) => {
                 reasoning.text.len() + reasoning.opaque.as_ref().map_or(0, |opaque| opaque.as_bytes().len())
             }
-            Self::Call(call) => call.name.len() + call.arguments.size(),
+            Self::Call(call) => call.name.len() + call.arguments.as_text().len(),
             Self::Attachment(attachment) => attachment.size(),
         }
     }

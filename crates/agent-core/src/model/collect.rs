@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::sync::Arc;
 
 use futures_util::StreamExt;
 
@@ -96,7 +97,7 @@ impl Collector {
                     return malformed("a call began twice");
                 }
                 // Keeps the place; the call itself follows when its arguments are complete.
-                self.parts.push(ReplyPart::Call(Call::from_text("", "")));
+                self.parts.push(ReplyPart::Text { text: Arc::default() });
             }
             Chunk::CallArguments { index, text } => {
                 self.bytes += text.len();
@@ -143,7 +144,9 @@ impl Collector {
         self.close_part();
         for call in mem::take(&mut self.calls).into_values() {
             if let Some(part) = self.parts.get_mut(call.place) {
-                *part = ReplyPart::Call(Call::from_text(call.name, &call.arguments).with_label(call.id));
+                let call_made = Call::from_text(call.name, call.arguments);
+                let labelled = if call.id.is_empty() { call_made } else { call_made.with_label(call.id) };
+                *part = ReplyPart::Call(labelled);
             }
         }
         self.parts.shrink_to_fit();

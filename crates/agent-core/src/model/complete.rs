@@ -1,5 +1,7 @@
 //! One call of a model as every call goes: budget reserved and settled, events, a span, the deadline.
 
+use std::sync::Arc;
+
 use futures_util::StreamExt;
 use tracing::{Instrument, Span, field};
 
@@ -15,7 +17,7 @@ use crate::telemetry::{record_error, task_span};
 /// What is reserved for an answer of unknown maximum length.
 const DEFAULT_OUTPUT: Tokens = Tokens(4_096);
 
-/// Asks `model` for a whole answer, within the budget and the deadline of `cx`, with events and a span.
+/// Asks `model` for a whole answer, which names the model, within the budget and the deadline of `cx`, with events and a span.
 ///
 /// Reserves the estimated input and the maximum output, which it clamps to what the budget leaves; settles at the provider's own
 /// figures, or at an estimate where there are none. A failure charges what was received until then.
@@ -32,7 +34,7 @@ pub async fn complete(
     model: &(impl ChatModel + ?Sized),
     mut request: ChatRequest,
     cx: &RunContext,
-) -> Result<Reply, AgentError> {
+) -> Result<Arc<Reply>, AgentError> {
     let info = model.info();
     let input = request.estimate_input();
     let amount = admit(info, &mut request, input, cx)?;
@@ -54,14 +56,13 @@ pub async fn complete(
     cx.emit_kind(|| EventKind::ModelStarted { model: info.name.clone() });
     let received = receive(model, request, input, &mut reservation, cx).instrument(span.clone());
     match cx.within_deadline(received).await.and_then(|received| received) {
-        Ok((reply, finish)) => {
+        Ok((mut reply, finish)) => {
             let spent = charge(info, input, &reply, &finish);
             reservation.settle(spent);
+            reply.model.get_or_insert_with(|| info.name.clone());
             record_reply(&span, &reply);
-            cx.emit_kind(|| {
-                let model = reply.model.clone().unwrap_or_else(|| info.name.clone());
-                EventKind::ModelFinished(Box::new(ModelFinished::new(model, reply.finish.clone(), reply.usage, spent)))
-            });
+            let reply = Arc::new(reply);
+            cx.emit_kind(|| EventKind::ModelFinished(Box::new(ModelFinished::new(reply.clone(), spent))));
             Ok(reply)
         }
         Err(error) => {

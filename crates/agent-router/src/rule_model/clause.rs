@@ -216,11 +216,11 @@ fn pieces(sentence: &str) -> Vec<String> {
     for part in sentence.split([',', '，', '、', '—', '–']) {
         let mut piece: Vec<&str> = Vec::new();
         for word in part.split_whitespace() {
-            if matches!(word.to_lowercase().as_str(), "and" | "then" | "also" | "plus" | "but" | "&" | "-")
-                && !piece.is_empty()
-            {
-                pieces.push(piece.join(" "));
-                piece.clear();
+            if matches!(word.to_lowercase().as_str(), "and" | "then" | "also" | "plus" | "but" | "&" | "-") {
+                if !piece.is_empty() {
+                    pieces.push(piece.join(" "));
+                    piece.clear();
+                }
                 continue;
             }
             piece.push(word);

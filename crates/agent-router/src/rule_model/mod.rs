@@ -188,7 +188,7 @@ impl ChatModel for RuleModel {
             Said::Calls(calls) => {
                 for (call, index) in calls.iter().zip(0..) {
                     chunks.push(Chunk::CallStart { index, id: format!("call-{index}"), name: call.name.to_string() });
-                    chunks.push(Chunk::CallArguments { index, text: call.arguments.to_text() });
+                    chunks.push(Chunk::CallArguments { index, text: call.arguments.as_text().to_owned() });
                 }
                 chunks.push(Chunk::Finish(Finish::new(FinishReason::Calls)));
             }

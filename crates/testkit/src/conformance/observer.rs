@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agent_core::{
-    AgentError, Answer, AnswerValue, CallPath, CallPosition, CallResult, DeltaPart, ErrorCode, Event, EventKind,
-    FinishReason, Level, ModelFailed, ModelFinished, Observer, PendingKind, Provenance, ResultStatus, RunContext,
-    Spend, Tokens, Usage,
+    AgentError, Answer, AnswerValue, CallPath, CallPosition, CallResult, DeltaPart, ErrorCode, Event, EventKind, Level,
+    ModelFailed, ModelFinished, Observer, Origin, PendingKind, Provenance, Reply, ResultStatus, RunContext, Spend,
+    Tokens, Verdict,
 };
 use serde_json::json;
 use tokio::task::spawn_blocking;
@@ -73,7 +73,10 @@ fn events() -> Vec<Event> {
     let call = CallPath::root().child(CallPosition { turn: 0, slot: 1 });
     let paths = [CallPath::root(), call];
     let kinds = paths.into_iter().flat_map(|path| kinds(&cx).into_iter().map(move |kind| (path.clone(), kind)));
-    kinds.zip(0..).map(|((path, kind), n)| Event::new(path, n, cx.identity().clone(), kind)).collect()
+    kinds
+        .zip(0..)
+        .map(|((path, kind), n)| Event::new(Arc::new(Origin::new(path, cx.identity().clone())), n, kind))
+        .collect()
 }
 
 fn kinds(cx: &RunContext) -> Vec<EventKind> {
@@ -93,21 +96,16 @@ fn kinds(cx: &RunContext) -> Vec<EventKind> {
         delta(DeltaPart::Reasoning),
         delta(DeltaPart::Text),
         delta(DeltaPart::Refusal),
-        EventKind::ModelFinished(Box::new(ModelFinished::new(
-            "conformance".into(),
-            FinishReason::Other("weary".into()),
-            Some(Usage::new(Tokens(100), Tokens(20))),
-            spent,
-        ))),
+        EventKind::ModelFinished(Box::new(ModelFinished::new(Reply::text("It is on its way.").into(), spent))),
         EventKind::ModelFailed(Box::new(ModelFailed::new("conformance".into(), code.clone(), spent))),
         EventKind::Repaired { problem: "The answer was empty.".into() },
-        EventKind::CallStarted { function: "lookup".into(), arguments: json!({"order": "A-1042"}).into() },
+        EventKind::CallStarted { function: "lookup".into(), arguments: r#"{"order": "A-1042"}"#.into() },
         result(CallResult::done(json!({"state": "shipped"}))),
         result(CallResult::done(json!("x".repeat(100_000)))),
         result(CallResult::failed(code.clone(), "there is no order A-1043")),
-        EventKind::PolicyDecided { on: "refund".into(), decision: "deny", reason: "not today".into() },
+        EventKind::PolicyDecided { on: "refund".into(), verdict: Verdict::Deny, reason: "not today".into() },
         EventKind::Waiting { pending: pending.into() },
-        EventKind::Recovered { code: code.clone(), fallback_path: "model>rule".into() },
+        EventKind::Recovered { code: Box::new(code.clone()), fallback_path: "model>rule".into() },
         EventKind::Custom { name: "progress".into(), data: json!({"percent": 40}).into() },
         EventKind::suspended(1, spent),
         EventKind::finished(provenance, ResultStatus::Completed, spent),

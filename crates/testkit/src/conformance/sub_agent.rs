@@ -129,9 +129,9 @@ fn what_completed_is_not_run_again(recorder: &Recorder) {
     let mut completed = HashSet::new();
     for event in recorder.events() {
         match event.kind {
-            EventKind::CallFinished { .. } => drop(completed.insert(event.path)),
-            EventKind::CallStarted { function, .. } => {
-                let path = event.path;
+            EventKind::CallFinished { .. } => drop(completed.insert(event.path().clone())),
+            EventKind::CallStarted { ref function, .. } => {
+                let path = event.path().clone();
                 assert!(!completed.contains(&path), "what has completed is not run again; `{function}` at {path} is");
             }
             _ => {}

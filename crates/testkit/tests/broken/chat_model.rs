@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use agent_core::{
-    Arguments, ChatModel, ChatRequest, Chunk, Entry, Finish, ModelError, ModelErrorClass, ModelInfo, ModelStream,
-    RunContext, async_trait,
+    ChatModel, ChatRequest, Chunk, Entry, Finish, ModelError, ModelErrorClass, ModelInfo, ModelStream, RunContext,
+    async_trait,
 };
 use testkit::{FnModel, Line, ScriptedModel, conformance};
 
@@ -70,7 +70,7 @@ async fn pairs_by_label() {
 async fn refuses_malformed_arguments() {
     let model = FnModel::new(|request| {
         let is_malformed = |entry: &Entry| match entry {
-            Entry::Agent(turn) => turn.reply().each_call().any(|call| !matches!(call.arguments, Arguments::Json(_))),
+            Entry::Agent(turn) => turn.reply().each_call().any(|call| call.arguments.parse().is_err()),
             _ => false,
         };
         match request.conversation.entries().iter().any(is_malformed) {
