@@ -1,14 +1,17 @@
-//! Sixty requests to the quickstart's desk, worded by somebody who had not seen `RuleModel` and wrote down what a person would do.
+//! Requests to the quickstart's desk, worded by people who had not seen `RuleModel` and wrote down what a person would do.
+// A test that cannot go on panics.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
 
 #[path = "../examples/quickstart/desk/mod.rs"]
 mod desk;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-
-use adjutant::{Caller, Event, EventKind, MainAgent, Observer, PendingKind, Request, RunOptions, RunOutcome};
-use serde_json::Value;
 use std::sync::{Arc, Mutex};
+
+use adjutant::agent_core::{Event, EventKind, Observer, PendingKind};
+use adjutant::{AnswerValue, Caller, MainAgent, Request, Resume, RunOptions, RunOutcome};
+use serde_json::Value;
 
 /// What a request led to: calls as `function argument`, headings that were cited, and whether an argument was asked for.
 #[derive(Debug, Default, Clone, PartialEq)]
@@ -39,8 +42,8 @@ async fn ask(desk: &MainAgent, text: &str) -> Seen {
             calls.0.lock().unwrap().push((what.to_string(), (**proposed).clone()));
         }
         // What else was asked stands in the answer after the approval; refusing changes nothing.
-        let deny = adjutant::AnswerValue::Deny("a test".into());
-        let resume = adjutant::Resume::new(suspended.state.clone(), Caller::new("acme", "sam").unwrap());
+        let deny = AnswerValue::Deny("a test".into());
+        let resume = Resume::new(suspended.state.clone(), Caller::new("acme", "sam").unwrap());
         let resume = suspended
             .state
             .pending()
@@ -105,23 +108,22 @@ async fn score(file: &str) -> (usize, usize, Vec<String>) {
     (right, effects, misses)
 }
 
-#[tokio::test]
-async fn tmp_heldout() {
-    for file in ["/tmp/dev.jsonl", "/tmp/eval.jsonl"] {
-        let (right, wrong, misses) = score(file).await;
-        println!("heldout {file} {right} right {wrong} wrong effects, {} missed", misses.len());
-        misses
-            .iter()
-            .filter(|miss| file.contains("eval") || miss.contains("WRONG"))
-            .for_each(|miss| println!("- {miss}"));
-    }
+/// At least 80 % right, and never a wrong effect.
+async fn check(file: &str) {
+    let (right, wrong_effects, misses) = score(file).await;
+    let all = right + misses.len();
+    println!("{file}: {right} of {all} right, {wrong_effects} wrong effects");
+    misses.iter().for_each(|miss| println!("- {miss}"));
+    assert_eq!(wrong_effects, 0, "{misses:#?}");
+    assert!(right * 5 >= all * 4, "{right} of {all}: {misses:#?}");
 }
 
 #[tokio::test]
 async fn sixty_wordings_are_understood_and_none_has_a_wrong_effect() {
-    let (right, wrong_effects, misses) = score("tests/data/wordings.jsonl").await;
-    println!("{right} of 60 right, {wrong_effects} wrong effects");
-    misses.iter().for_each(|miss| println!("- {miss}"));
-    assert_eq!(wrong_effects, 0, "{misses:#?}");
-    assert!(right >= 48, "{right} of 60: {misses:#?}");
+    check("tests/data/wordings.jsonl").await;
+}
+
+#[tokio::test]
+async fn a_hundred_and_twenty_more_are_too() {
+    check("tests/data/more_wordings.jsonl").await;
 }

@@ -18,7 +18,8 @@ mod waiting;
 use std::error::Error;
 use std::process::ExitCode;
 
-use adjutant::{Caller, Event, MainAgent, Observer, Request, Resume, RunOptions, RunOutcome, RunState};
+use adjutant::agent_core::{Event, Observer};
+use adjutant::{Caller, MainAgent, Request, Resume, RunOptions, RunOutcome, RunState};
 
 use self::arguments::Arguments;
 use self::waiting::Waiting;

@@ -1,1 +1,59 @@
-fn main() {}
+//! Developer tasks: `cargo xtask TASK`. Run without a task for the list.
+// A task talks to a terminal.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod deps;
+
+use std::error::Error;
+use std::process::{Command, ExitCode};
+
+const USAGE: &str = "tasks:
+  deps               checks what the default build pulls in: how many packages, no C compiler, no HTTP client
+  soak properties    100,000 cases of the run's property test (ADJUTANT_CASES sets another number)
+  soak drops         the drop tests of the run, 200 times
+  peers              speed and memory beside rig, in benches/peers (release build, some minutes)";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["deps"] => deps::check(),
+        ["soak", "properties"] => soak_properties(),
+        ["soak", "drops"] => {
+            (0..200).try_for_each(|_| cargo(&["test", "--quiet", "-p", "adjutant-agent-core", "--test", "cancel"]))
+        }
+        ["peers"] => cargo(&["run", "--release", "--manifest-path", "benches/peers/rig/Cargo.toml"]),
+        _ => Err(USAGE.into()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn soak_properties() -> Result<(), Box<dyn Error>> {
+    let cases = std::env::var("ADJUTANT_CASES").unwrap_or_else(|_| "100000".to_owned());
+    let mut test = cargo_command(&["test", "-p", "adjutant-agent-core", "--test", "properties"]);
+    succeed(test.env("ADJUTANT_CASES", &cases))?;
+    println!("{cases} cases held");
+    Ok(())
+}
+
+fn cargo(arguments: &[&str]) -> Result<(), Box<dyn Error>> {
+    succeed(&mut cargo_command(arguments))
+}
+
+/// The cargo that runs this task, in the project's root.
+fn cargo_command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    command
+}
+
+fn succeed(command: &mut Command) -> Result<(), Box<dyn Error>> {
+    let status = command.status()?;
+    if status.success() { Ok(()) } else { Err(format!("{command:?} ended with {status}").into()) }
+}

@@ -1,4 +1,6 @@
 //! What models, callers and functions get wrong: each ends as a result that the model sees, or as a typed error.
+// A test that cannot go on panics.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use std::time::Duration;
 

@@ -1,4 +1,6 @@
 //! The ledger: nothing is admitted over a ceiling, everything settles once, and nobody waits for ever.
+// A test that cannot go on panics.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use std::collections::VecDeque;
 use std::future::Future;

@@ -1,4 +1,6 @@
 //! Stopping: by dropping, by a token, by a handle, by the clock.
+// A test that cannot go on panics.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use std::future::Future;
 use std::pin::pin;

@@ -1,4 +1,6 @@
 //! Events: one stream, the same for every way of running.
+// A test that cannot go on panics.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use std::time::Duration;
 

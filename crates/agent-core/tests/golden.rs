@@ -2,14 +2,17 @@
 //!
 //! `ADJUTANT_WRITE_FIXTURES=1` writes the files that are missing. A file that exists is never written again: a new format gets
 //! files of its own.
+// A test that cannot go on panics.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use agent_core::{
-    Action, AgentError, AnswerValue, Attachment, Bounds, Call, CallResult, Caller, Conversation, Decision, Dispatch, Flow,
-    Limits, MainAgent, Opaque, Pending, PendingKind, Policy, Reasoning, Recovered, Recovery, Replied, Reply, ReplyPart,
-    Resume, RunContext, RunOutcome, RunState, Spend, Stage, Step, StepView, Tokens, Usage, UserMessage, async_trait,
+    Action, AgentError, AnswerValue, Attachment, Bounds, Call, CallResult, Caller, Conversation, Decision, Dispatch,
+    Flow, Limits, MainAgent, Opaque, Pending, PendingKind, Policy, Reasoning, Recovered, Recovery, Replied, Reply,
+    ReplyPart, Resume, RunContext, RunOutcome, RunState, Spend, Stage, Step, StepView, Tokens, Usage, UserMessage,
+    async_trait,
 };
 use serde_json::{Value, json};
 use testkit::{FnModel, Line, RecordingAgent, RecordingTool, caller, paused, somebody};
@@ -35,7 +38,8 @@ fn agent(calls: Vec<Call>) -> agent_core::MainAgentBuilder {
         }
         _ => Line::calls(calls.clone()),
     });
-    MainAgent::builder("desk", model).limits(Limits::none().with_tokens(Tokens(100_000)).with_time(Duration::from_secs(60)))
+    MainAgent::builder("desk", model)
+        .limits(Limits::none().with_tokens(Tokens(100_000)).with_time(Duration::from_secs(60)))
 }
 
 fn waiting(desk: &MainAgent) -> Value {
@@ -52,9 +56,10 @@ fn check(name: &str, desk: &MainAgent, write: impl FnOnce() -> Value, expected: 
     let answers = state.pending().iter().fold(Resume::new(state.clone(), sam), |resume, pending| {
         let value = match &pending.kind {
             PendingKind::Approval { .. } => AnswerValue::Approve,
-            PendingKind::DurableCall { .. } => {
-                AnswerValue::Returned { result: CallResult::done(json!("returned")), spent: Spend::model_call(Tokens(9)) }
-            }
+            PendingKind::DurableCall { .. } => AnswerValue::Returned {
+                result: CallResult::done(json!("returned")),
+                spent: Spend::model_call(Tokens(9)),
+            },
             _ => AnswerValue::Value(json!("answered")),
         };
         resume.with_answer(&pending.id, value)
@@ -65,7 +70,8 @@ fn check(name: &str, desk: &MainAgent, write: impl FnOnce() -> Value, expected: 
 
 #[test]
 fn calls_that_wait_or_are_settled() {
-    let night = MainAgent::builder("night", FnModel::new(|_| Line::text("x"))).dispatch(Dispatch::Durable).build().unwrap();
+    let night =
+        MainAgent::builder("night", FnModel::new(|_| Line::text("x"))).dispatch(Dispatch::Durable).build().unwrap();
     let calls = ["echo", "pay", "ask", "scan"].map(|name| Call::new(name, json!({"n": 1})));
     let calls = calls.into_iter().chain([Call::new("night", json!({"request": "Count"}))]).collect();
     let desk = agent(calls)
@@ -82,7 +88,8 @@ fn calls_that_wait_or_are_settled() {
 
 #[test]
 fn a_suspended_child_that_was_answered_in_part() {
-    let survey = RecordingAgent::new("survey", [("one", PendingKind::question("One?")), ("two", PendingKind::question("Two?"))]);
+    let survey =
+        RecordingAgent::new("survey", [("one", PendingKind::question("One?")), ("two", PendingKind::question("Two?"))]);
     let desk = agent(vec![Call::new("survey", json!({}))]).sub_agent(survey).build().unwrap();
     let write = || {
         paused(async {
@@ -123,7 +130,8 @@ fn a_call_of_unknown_outcome() {
             Ok(())
         }
     }
-    let desk = agent(vec![Call::new("pay", json!({}))]).tool(RecordingTool::new("pay")).journal(Amnesiac).build().unwrap();
+    let desk =
+        agent(vec![Call::new("pay", json!({}))]).tool(RecordingTool::new("pay")).journal(Amnesiac).build().unwrap();
     check("run_state_v1_unknown_outcome.json", &desk, || waiting(&desk), "[\"answered\"]");
 }
 
@@ -155,7 +163,7 @@ struct AskAboutAnswers;
 impl Policy for AskAboutAnswers {
     async fn decide(&self, action: Action<'_>, _: &RunContext) -> Decision {
         match action {
-            Action::Answer { approved_by, .. } if approved_by.is_empty() => Decision::Ask("a look".into()),
+            Action::Answer { approved_by: [], .. } => Decision::Ask("a look".into()),
             _ => Decision::Allow,
         }
     }
@@ -214,7 +222,11 @@ fn a_conversation_with_every_kind_of_part() {
     assert_eq!(serde_json::to_value(&conversation).unwrap(), saved);
     let Some(agent_core::Entry::Agent(turn)) = conversation.entries().get(1) else { panic!() };
     let ReplyPart::Reasoning(reasoning) = &turn.reply().parts[0] else { panic!() };
-    assert_eq!(reasoning.opaque.as_ref().unwrap().as_bytes(), b"\x00\xff{\"b\":1,\"a\":2}", "provider's bytes are unchanged");
+    assert_eq!(
+        reasoning.opaque.as_ref().unwrap().as_bytes(),
+        b"\x00\xff{\"b\":1,\"a\":2}",
+        "provider's bytes are unchanged"
+    );
     let texts: Vec<&str> = turn.reply().each_call().map(|call| call.arguments.as_text()).collect();
     assert_eq!(texts[1], "{\"cut\": ", "a model's own text is unchanged");
 }
@@ -258,7 +270,9 @@ fn events_as_json_lines() {
         .into_iter()
         .map(|event| {
             let mut value = serde_json::to_value(event).unwrap();
-            for (field, fixed) in [("at", json!(0)), ("trace_id", json!("TRACE")), ("run_id", json!("RUN")), ("task_id", json!("TASK"))] {
+            for (field, fixed) in
+                [("at", json!(0)), ("trace_id", json!("TRACE")), ("run_id", json!("RUN")), ("task_id", json!("TASK"))]
+            {
                 value[field] = fixed;
             }
             value.to_string().replace(&run, "RUN")

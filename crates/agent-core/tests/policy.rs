@@ -1,4 +1,6 @@
 //! What a policy decides, and that it is asked about everything.
+// A test that cannot go on panics.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use std::sync::{Arc, Mutex};
 
@@ -9,10 +11,13 @@ use agent_core::{
 use serde_json::{Value, json};
 use testkit::{Line, Recorder, RecordingTool, ScriptedModel, caller, paused, somebody, story};
 
+/// Decides on what, which value, and who agreed to it.
+type Decide = dyn Fn(&str, &Value, &[Caller]) -> Decision + Send + Sync;
+
 /// A policy that asks a function, and keeps what it was asked.
 #[derive(Clone)]
 struct Asking {
-    decide: Arc<dyn Fn(&str, &Value, &[Caller]) -> Decision + Send + Sync>,
+    decide: Arc<Decide>,
     asked: Arc<Mutex<Vec<String>>>,
     may_answer: fn(&Pending, &Caller) -> bool,
 }

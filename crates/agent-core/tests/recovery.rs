@@ -1,4 +1,6 @@
 //! When an agent cannot do its task: rules answer, a person does, or the run fails with a type.
+// A test that cannot go on panics.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use std::sync::{Arc, Mutex};
 

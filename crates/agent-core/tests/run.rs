@@ -1,4 +1,6 @@
 //! What a run does when nothing goes wrong: tools, Sub-Agents, second messages, typed answers.
+// A test that cannot go on panics.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use agent_core::{
     CallError, Caller, Entry, Limits, MainAgent, Request, RunOptions, Spend, Tokens, Usage, UserMessage, sub_agent,

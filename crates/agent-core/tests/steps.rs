@@ -1,4 +1,6 @@
 //! Steps of a host's own, and the drawing of the loop.
+// A test that cannot go on panics.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use agent_core::{
     AgentError, Answer, AnswerValue, Flow, MainAgent, PendingKind, Resume, RunContext, Stage, Step, StepView,

@@ -1,4 +1,6 @@
 //! Runs that wait: for approvals, answers, results and durable calls; nested, in any order, in other processes.
+// A test that cannot go on panics.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use agent_core::{
     AgentVersion, Answer, AnswerValue, Call, CallResult, Caller, Dispatch, Failure, Limits, MainAgent, PendingId,

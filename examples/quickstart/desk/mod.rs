@@ -8,7 +8,7 @@ use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
-use adjutant::{ChatModel, Effect, MainAgent, RuleModel, sub_agent, with};
+use adjutant::{Effect, MainAgent, RuleModel, sub_agent, with};
 
 use self::orders::Orders;
 use self::policies::Policies;
@@ -16,15 +16,6 @@ use self::refunds::Refunds;
 
 /// A desk that answers from the files in `data` and notes refunds in `ledger`.
 pub(crate) fn build(data: &Path, ledger: &Path) -> Result<MainAgent, Box<dyn Error>> {
-    build_with(model(), data, ledger)
-}
-
-/// The same desk with a model of the caller's.
-pub(crate) fn build_with(
-    model: impl ChatModel + 'static,
-    data: &Path,
-    ledger: &Path,
-) -> Result<MainAgent, Box<dyn Error>> {
     let orders = Arc::new(Orders::read(&data.join("orders.csv"))?);
     let policies = Policies::read(&data.join("policies"))?;
     let refunds = Refunds { orders: orders.clone(), ledger: ledger.to_owned() };
@@ -49,7 +40,7 @@ pub(crate) fn build_with(
             .with_effect(Effect::AtMostOnce)
             .with_approval();
 
-    let desk = MainAgent::builder("desk", model).sub_agent(order_desk).sub_agent(policy_desk).sub_agent(refund_desk);
+    let desk = MainAgent::builder("desk", model()).sub_agent(order_desk).sub_agent(policy_desk).sub_agent(refund_desk);
     Ok(desk.build()?)
 }
 

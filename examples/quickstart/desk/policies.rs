@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use adjutant::{CallError, LexicalIndex};
+use adjutant::CallError;
+use adjutant::agent_router::LexicalIndex;
 use schemars::JsonSchema;
 use serde::Deserialize;
 

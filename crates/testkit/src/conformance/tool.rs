@@ -61,7 +61,7 @@ async fn a_call_ends_with_a_fitting_output(tool: &dyn Tool, input: &Value) -> Ca
 
 async fn a_call_blocks_nothing(tool: &dyn Tool, input: &Value) {
     let cx = context("acme");
-    blocks_nothing("a call", || tool.call(&input, &cx)).await;
+    blocks_nothing("a call", || tool.call(input, &cx)).await;
 }
 
 async fn calls_at_once_go_as_well_as_alone(tool: &Arc<dyn Tool>, input: &Value, alone: &Called) {
@@ -77,7 +77,7 @@ async fn calls_at_once_go_as_well_as_alone(tool: &Arc<dyn Tool>, input: &Value, 
 async fn a_dropped_call_leaves_nothing_behind(tool: &dyn Tool, input: &Value, alone: &Called) {
     for awaits in 1..=8 {
         let cx = context("acme");
-        let has_more = abandon("a dropped call", awaits, tool.call(&input, &cx)).await;
+        let has_more = abandon("a dropped call", awaits, tool.call(input, &cx)).await;
         goes_as_well("a call after a dropped one", &call(tool, "a call after a dropped one", input, &cx).await, alone);
         if !has_more {
             break;
