@@ -100,9 +100,7 @@ async fn score(file: &str) -> (usize, usize, Vec<String>) {
         effects += usize::from(wrong_effect);
         match problem {
             None => right += 1,
-            Some(problem) => {
-                misses.push(format!("{}{request}\n    {problem}", if wrong_effect { "WRONG EFFECT " } else { "" }))
-            }
+            Some(problem) => misses.push(format!("{request}\n    {problem}")),
         }
     }
     (right, effects, misses)

@@ -48,8 +48,8 @@ pub(super) struct WordFit {
 }
 
 impl Candidate {
-    pub(super) fn new(number: usize, spec: &FunctionSpec, index: &mut LexicalIndex) -> Self {
-        let parameters = parameters(spec.input.as_value());
+    pub(super) fn new(number: usize, spec: &FunctionSpec, first_parameter: usize, index: &mut LexicalIndex) -> Self {
+        let parameters = parameters(spec.input.as_value(), first_parameter);
         let name = spec.name.replace(['_', '-'], " ");
         let mut fields = vec![(NAME, name.as_str()), (DESCRIPTION, &spec.description)];
         fields.extend(spec.examples.iter().map(|example| (EXAMPLE, example.as_str())));
@@ -68,16 +68,20 @@ impl Candidate {
         matches!(self.spec.effect, Effect::Idempotent | Effect::AtMostOnce) || self.spec.approval == Approval::Needed
     }
 
-    /// How well the words of a clause fit, of which as many as `values` are values.
-    pub(super) fn word_fit(&self, index: &LexicalIndex, query: &[QueryTerm], values: usize) -> WordFit {
+    /// Whether it takes a request as it is, so that it never has to ask for anything.
+    pub(super) fn takes_any_text(&self) -> bool {
+        !self.parameters.iter().any(Parameter::is_distinct)
+    }
+
+    /// How well the words of a clause fit that are no values.
+    pub(super) fn word_fit(&self, index: &LexicalIndex, query: &[QueryTerm]) -> WordFit {
         let contributions: Vec<f32> = index.contributions(self.number, query).collect();
         let known = contributions.iter().filter(|contribution| **contribution > 0.0).count();
-        let said = query.len().saturating_sub(values).max(known);
         let is_named = has_any(query, &self.name_terms);
         if known == 0 {
             return WordFit { score: 0.0, coverage: 0.0, is_named };
         }
-        let coverage = known as f32 / said as f32;
+        let coverage = known as f32 / query.len() as f32;
         // One word in common among many others says less than one alone.
         let score = contributions.iter().sum::<f32>() * (0.5 + 0.5 * coverage) + COVERAGE * coverage;
         WordFit { score: if is_named { score + NAMED } else { score }, coverage, is_named }

@@ -1,12 +1,19 @@
 //! A request in clauses: what is asked, told, wanted, and not wanted.
 
+use serde_json::Value;
+
+use super::values::Parameter;
+use crate::lexical_index::QueryTerm;
 use crate::text::words;
 
 /// How much of a request is read. What stands after it is not looked at.
 const MAX_WORDS: usize = 2_000;
 
+/// What stands for a word with a digit in it.
+const VALUE: &str = "#";
+
 /// A piece of a request that can ask for one thing.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(super) struct Clause {
     /// The words as they were written.
     pub(super) text: String,
@@ -15,6 +22,10 @@ pub(super) struct Clause {
     pub(super) mood: Mood,
     /// The sentence it stands in, from zero.
     pub(super) sentence: usize,
+    /// The values in it that have a form of their own, by parameter, as they are not denied. Filled in by the planner.
+    pub(super) values: Vec<Vec<Value>>,
+    /// What it says besides its values. Filled in by the planner.
+    pub(super) said: Vec<QueryTerm>,
 }
 
 /// What the speaker does with a clause.
@@ -163,15 +174,34 @@ pub(super) fn clauses(text: &str) -> Vec<Clause> {
         let pieces = pieces(sentence);
         let last = pieces.len().saturating_sub(1);
         for (index, piece) in pieces.into_iter().enumerate() {
-            let words = words(&without_quotes(&piece));
-            if words.is_empty() && !piece.chars().any(char::is_alphanumeric) {
+            let words = spoken_words(&without_quotes(&piece));
+            let says_nothing = words.iter().all(|word| FILLERS.contains(&word.as_str()));
+            if says_nothing && (!words.is_empty() || !piece.chars().any(char::is_alphanumeric)) {
                 continue;
             }
-            let mood = mood(&words, is_question && index == last);
-            clauses.push(Clause { text: piece, words, mood, sentence: number });
+            let ends_in_question_mark = is_question && index == last;
+            let mut mood = mood(&words, ends_in_question_mark);
+            let goes_on_telling = !ends_in_question_mark
+                && clauses.last().is_some_and(|before: &Clause| {
+                    before.sentence == number && before.mood == Mood::Statement && !is_inverted(&words)
+                });
+            // `he took it but doesn't remember the day` asks nothing.
+            if goes_on_telling && words.first().is_some_and(|word| AUXILIARIES.contains(&word.as_str())) {
+                mood = Mood::Statement;
+            }
+            clauses.push(Clause { text: piece, words, mood, sentence: number, values: Vec::new(), said: Vec::new() });
         }
     }
     clauses
+}
+
+/// The words of `text`, where whatever has a digit is a [`VALUE`]: `A-1042` is no article.
+fn spoken_words(text: &str) -> Vec<String> {
+    let token = |token: &str| {
+        let is_value = token.bytes().any(|byte| byte.is_ascii_digit());
+        if is_value { vec![VALUE.to_owned()] } else { words(token) }
+    };
+    text.split_whitespace().flat_map(token).collect()
 }
 
 /// The first part of `text` that is read.
@@ -197,7 +227,13 @@ fn sentences(text: &str) -> Vec<(&str, bool)> {
         let ends = match character {
             '\n' | ';' | '。' | '？' | '！' => true,
             '.' => before_blank && !is_abbreviation(),
-            '!' | '?' | ':' => before_blank,
+            '!' | '?' => before_blank,
+            // `parcels: 2` names a value, `three things: ..` begins a list.
+            ':' => {
+                before_blank
+                    && text[at + 1..].split_whitespace().take(3).all(|word| !word.ends_with(['.', '!', '?']))
+                    && text[at + 1..].split_whitespace().nth(2).is_some()
+            }
             _ => false,
         };
         if ends {
@@ -231,7 +267,7 @@ fn pieces(sentence: &str) -> Vec<String> {
 }
 
 /// The text without what stands in double quotes: that is quoted, not meant.
-fn without_quotes(text: &str) -> String {
+pub(super) fn without_quotes(text: &str) -> String {
     let parts = text.split(['"', '“', '”']);
     parts.step_by(2).collect::<Vec<_>>().join(" ")
 }
@@ -259,6 +295,9 @@ fn mood(words: &[String], ends_in_question_mark: bool) -> Mood {
     if first == "no" {
         return Mood::Statement;
     }
+    if is(QUESTION_WORDS, first) {
+        return Mood::Question;
+    }
     if let Some(at) = wants {
         // `can you tell me how ..` asks; `I want a refund for what ..` wants.
         let asks = words
@@ -268,7 +307,7 @@ fn mood(words: &[String], ends_in_question_mark: bool) -> Mood {
             .any(|pair| is(QUESTION_WORDS, &pair[1]) && is(BEFORE_QUESTIONS, &pair[0]));
         return if asks { Mood::Question } else { Mood::Request };
     }
-    if is(QUESTION_WORDS, first) || is(AUXILIARIES, first) && first != "dont" || ends_in_question_mark {
+    if is(AUXILIARIES, first) && first != "dont" || ends_in_question_mark {
         return Mood::Question;
     }
     if is_subordinate(first) {
@@ -337,6 +376,26 @@ fn position_of_wanting(words: &[String]) -> Option<usize> {
 }
 
 impl Clause {
+    /// The values for a parameter.
+    pub(super) fn values_of(&self, parameter: &Parameter) -> &[Value] {
+        self.values.get(parameter.number).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether it has a value for some parameter.
+    pub(super) fn has_values(&self) -> bool {
+        self.values.iter().any(|values| !values.is_empty())
+    }
+
+    /// Whether it has a value for a parameter that another clause has one for.
+    pub(super) fn shares_a_form(&self, other: &Self) -> bool {
+        self.values.iter().zip(&other.values).any(|(one, other)| !one.is_empty() && !other.is_empty())
+    }
+
+    /// Whether it says nothing but values.
+    pub(super) fn is_only_values(&self) -> bool {
+        self.has_values() && self.said.is_empty()
+    }
+
     /// Whether the word at `at` is denied: `do not refund`, `no refund`, `without a refund`.
     pub(super) fn is_denied(&self, at: usize) -> bool {
         let before = self.words.iter().take(at).rev().take(4);
@@ -360,9 +419,9 @@ impl Clause {
         self.words.iter().any(|word| matches!(word.as_str(), "mean" | "meant" | "correction" | "rather"))
     }
 
-    /// Whether it is about something of the speaker's own: `my order`.
+    /// Whether it is about something of the speaker's own, or something that was spoken of: `my order`, `this order`.
     pub(super) fn is_about_own(&self) -> bool {
-        self.words.iter().any(|word| matches!(word.as_str(), "my" | "mine" | "our" | "ours"))
+        self.words.iter().any(|word| matches!(word.as_str(), "my" | "mine" | "our" | "ours" | "it" | "this" | "the"))
     }
 
     /// Whether it says that it is about something else than what was said before.

@@ -19,6 +19,16 @@ pub(super) enum Filled {
     Ask(Ask),
 }
 
+impl Filled {
+    /// The calls, if there are some.
+    pub(super) fn into_calls(self) -> Option<Vec<PlannedCall>> {
+        match self {
+            Self::Calls(calls) => Some(calls).filter(|calls| !calls.is_empty()),
+            Self::Ask(_) => None,
+        }
+    }
+}
+
 /// Where arguments are found.
 pub(super) struct Filling<'a> {
     pub(super) planner: &'a Planner,
@@ -137,7 +147,7 @@ impl Filling<'_> {
     /// A value for a parameter that can be left out.
     fn optional(&self, parameter: &Parameter, asking: &Asking<'_>) -> Option<Value> {
         if !parameter.is_whole_text() {
-            return parameter.find(&asking.clause.text, self.planner.today).into_iter().next();
+            return parameter.find(&asking.joined(), self.planner.today).into_iter().next();
         }
         let told = || {
             let told = asking.clauses.iter().skip(1).map(|clause| clause.text.as_str()).collect::<Vec<_>>().join(", ");

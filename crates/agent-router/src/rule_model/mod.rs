@@ -2,6 +2,7 @@
 
 mod answer;
 mod candidate;
+mod choose;
 mod clause;
 mod fill;
 mod plan;
@@ -117,7 +118,10 @@ impl RuleModel {
         let (before, after) = entries.split_at(asked_at);
         let text = after.first().and_then(user_message).map(UserMessage::joined_text).unwrap_or_default();
         let earlier = before.iter().rev().find_map(user_message).map(UserMessage::joined_text);
-        let plan = planner.plan(&text, earlier.as_deref());
+        let plan = match request.choice {
+            FunctionChoice::Required | FunctionChoice::Named(_) => planner.plan_some_call(&text, earlier.as_deref()),
+            _ => planner.plan(&text, earlier.as_deref()),
+        };
         let turns: Vec<&Turn> =
             after.iter().filter_map(|entry| if let Entry::Agent(turn) = entry { Some(turn) } else { None }).collect();
         if turns.is_empty() && !plan.calls.is_empty() {

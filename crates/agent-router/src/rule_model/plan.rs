@@ -6,30 +6,12 @@ use agent_core::FunctionSpec;
 use jiff::civil::Date;
 use serde_json::Value;
 
-use super::candidate::{Candidate, WordFit};
-use super::clause::{Clause, Mood};
+use super::candidate::Candidate;
+use super::clause::{Clause, Mood, clauses, without_quotes};
 use super::fill::{Filled, Filling};
 use super::request::Request;
 use super::values::{Parameter, arguments};
 use crate::lexical_index::{LexicalIndex, QueryTerm};
-
-/// The least score with which a function is taken.
-const THRESHOLD: f32 = 0.55;
-/// What it adds that a clause has a value for one of the function's own forms.
-const HAS_VALUE: f32 = 0.6;
-/// What it takes away that a clause has such a value and the function has no use for it.
-const UNUSED_VALUE: f32 = 0.4;
-/// What it takes away that a needed value stands elsewhere in the request.
-const VALUE_ELSEWHERE: f32 = 0.1;
-/// What it adds that a needed value stands elsewhere and the clause points there: `when was it delivered?`
-const POINTED_AT: f32 = 0.3;
-/// What it takes away that a needed value stands nowhere.
-const NO_VALUE: f32 = 0.3;
-/// The same when the clause says the function's name, or is about something of the speaker's own: then the value is asked for.
-const NO_VALUE_NAMED: f32 = 0.25;
-const NO_VALUE_OWN: f32 = 0.05;
-/// What a story has to have in common with a function that takes any text, so that it is looked into.
-const TOLD_COVERAGE: f32 = 0.5;
 
 /// What a request asks for.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -61,7 +43,7 @@ pub(super) struct Ask {
 pub(super) struct Planner {
     pub(super) candidates: Vec<Candidate>,
     pub(super) today: Option<Date>,
-    index: LexicalIndex,
+    pub(super) index: LexicalIndex,
 }
 
 /// A clause that asks for a function.
@@ -81,13 +63,25 @@ impl Planner {
         for (words, meaning) in synonyms {
             index.add_synonym(words, meaning);
         }
-        let candidates =
-            functions.iter().enumerate().map(|(number, spec)| Candidate::new(number, spec, &mut index)).collect();
+        let mut candidates: Vec<Candidate> = Vec::with_capacity(functions.len());
+        for (number, spec) in functions.iter().enumerate() {
+            let first_parameter = candidates.iter().map(|candidate| candidate.parameters.len()).sum();
+            candidates.push(Candidate::new(number, spec, first_parameter, &mut index));
+        }
         Self { candidates, today, index }
     }
 
     /// What `text` asks for, after the user said `earlier`.
     pub(super) fn plan(&self, text: &str, earlier: Option<&str>) -> Plan {
+        self.plan_or(text, earlier, false)
+    }
+
+    /// The same, where some function has to be called, whatever the request says.
+    pub(super) fn plan_some_call(&self, text: &str, earlier: Option<&str>) -> Plan {
+        self.plan_or(text, earlier, true)
+    }
+
+    fn plan_or(&self, text: &str, earlier: Option<&str>, must_call: bool) -> Plan {
         let request = Request::read(text, self);
         let matches = self.matches(&request);
         let is_asking = matches.iter().any(|found| !found.is_told);
@@ -114,6 +108,10 @@ impl Planner {
             if let Filled::Calls(calls) = filling.fill(found.function, &found.clauses) {
                 plan.add_calls_about_news(calls);
             }
+        }
+        if must_call && plan.calls.is_empty() && plan.asks.is_empty() {
+            let filled = self.candidates.iter().map(|candidate| filling.fill(candidate.number, &[0]));
+            plan.calls = filled.filter_map(Filled::into_calls).next().unwrap_or_default();
         }
         plan
     }
@@ -143,11 +141,11 @@ impl Planner {
                 |found: &&mut Match| found.clauses.last().is_some_and(|last| request.is_same_sentence(*last, number));
             let before = matches.last_mut().filter(in_sentence);
             match (self.choose(request, number), before) {
-                (Some(function), Some(before)) if self.belongs(function, clause, before.function) => {
+                (Some(function), Some(before)) if self.belongs(request, function, clause, before) => {
                     before.clauses.push(number)
                 }
                 (Some(function), _) => {
-                    let is_told = self.is_told(clause);
+                    let is_told = Self::is_told(clause);
                     matches.push(Match { function, clauses: vec![number], is_told });
                 }
                 (None, Some(before)) => before.clauses.push(number),
@@ -158,122 +156,79 @@ impl Planner {
     }
 
     /// Whether a clause asks for nothing by itself: it tells something, or names something and no more.
-    fn is_told(&self, clause: &Clause) -> bool {
-        matches!(clause.mood, Mood::Statement | Mood::Conditional) || self.is_only_values(clause)
+    pub(super) fn is_told(clause: &Clause) -> bool {
+        matches!(clause.mood, Mood::Statement | Mood::Conditional)
+            || (clause.mood != Mood::Question && clause.is_only_values())
     }
 
-    /// Whether a clause is more of what the clause before it asks for.
-    fn belongs(&self, function: usize, clause: &Clause, before: usize) -> bool {
-        let takes_text = |candidate: &Candidate| !candidate.parameters.iter().any(Parameter::is_distinct);
-        let is_same_text = function == before && self.candidates.get(function).is_some_and(takes_text);
-        let is_list_item = clause.mood != Mood::Question && clause.words.len() <= 2 && self.count_values(clause) == 0;
-        is_same_text || is_list_item
+    /// Whether a clause is more of what the clauses before it ask for.
+    fn belongs(&self, request: &Request, function: usize, clause: &Clause, before: &Match) -> bool {
+        let mut earlier = before.clauses.iter().filter_map(|number| request.clauses.get(*number));
+        let is_more = function == before.function && !earlier.any(|earlier| earlier.shares_a_form(clause));
+        let is_list_item = clause.mood != Mood::Question && clause.words.len() <= 2 && !clause.has_values();
+        is_more || is_list_item
     }
 
-    /// How many values with a form of their own stand in a clause.
-    pub(super) fn count_values(&self, clause: &Clause) -> usize {
-        let parameters = self.candidates.iter().flat_map(|candidate| &candidate.parameters);
-        let distinct = parameters.filter(|parameter| parameter.is_distinct());
-        distinct.map(|parameter| parameter.find(&clause.text, self.today).len()).max().unwrap_or(0)
+    /// The clauses of a text, each with its values and with what it says besides.
+    pub(super) fn read(&self, text: &str) -> Vec<Clause> {
+        let mut clauses = clauses(text);
+        for clause in &mut clauses {
+            let distinct = self.parameters().map(|parameter| match parameter.is_distinct() {
+                true => parameter.find_meant(&clause.text, self.today),
+                false => Vec::new(),
+            });
+            clause.values = distinct.collect();
+            clause.said = self.index.query_terms(&self.without_values(clause));
+        }
+        clauses
     }
 
-    fn query(&self, clause: &Clause) -> Vec<QueryTerm> {
-        self.index.query_terms(&clause.words.join(" "))
+    fn parameters(&self) -> impl Iterator<Item = &Parameter> {
+        self.candidates.iter().flat_map(|candidate| &candidate.parameters)
     }
 
-    /// Whether a clause says nothing but values.
-    fn is_only_values(&self, clause: &Clause) -> bool {
-        let values = self.count_values(clause);
-        values > 0 && self.query(clause).len() <= values
+    /// The text of a clause without quotations and without values that no ordinary word looks like.
+    fn without_values(&self, clause: &Clause) -> String {
+        let values = self
+            .parameters()
+            .filter(|parameter| parameter.has_form())
+            .flat_map(|parameter| clause.values_of(parameter));
+        let texts =
+            values.flat_map(|value| value.as_array().map_or_else(|| std::slice::from_ref(value), Vec::as_slice));
+        texts.filter_map(Value::as_str).fold(without_quotes(&clause.text), |text, value| without(&text, value))
+    }
+
+    /// Whether a clause says nothing but values and what they are called: `and the order B-2003`.
+    pub(super) fn is_values_by_name(&self, clause: &Clause) -> bool {
+        let is_name = |term: &QueryTerm| {
+            term.forms.iter().any(|(form, _)| self.parameters().any(|parameter| parameter.is_named_by(form)))
+        };
+        clause.has_values() && clause.said.iter().all(is_name)
     }
 
     /// Whether all that a clause says is in a function's description.
     pub(super) fn knows_all_words(&self, candidate: &Candidate, clause: &Clause) -> bool {
-        let query = self.query(clause);
-        self.index.contributions(candidate.number, &query).all(|contribution| contribution > 0.0)
+        self.index.contributions(candidate.number, &clause.said).all(|contribution| contribution > 0.0)
     }
 
     fn names_something(&self, request: &Request, found: &Match) -> bool {
-        found
-            .clauses
-            .iter()
-            .filter_map(|number| request.clauses.get(*number))
-            .any(|clause| self.count_values(clause) > 0)
+        found.clauses.iter().filter_map(|number| request.clauses.get(*number)).any(Clause::has_values)
     }
+}
 
-    /// Whether a clause says that something with an effect is not wanted.
-    fn forbids(&self, clause: &Clause) -> bool {
-        let mut effects = self.candidates.iter().filter(|candidate| candidate.has_declared_effect());
-        clause.mood != Mood::Question && effects.any(|candidate| candidate.is_forbidden(clause, &self.index))
+/// The text without every place where `value` stands in it, in whatever case.
+fn without(text: &str, value: &str) -> String {
+    // Lower case may change lengths outside of ASCII, so only ASCII letters are compared.
+    let (lower, value) = (text.to_ascii_lowercase(), value.to_ascii_lowercase());
+    let mut rest = String::with_capacity(text.len());
+    let mut end = 0;
+    for (at, found) in lower.match_indices(&value) {
+        rest.push_str(&text[end..at]);
+        rest.push(' ');
+        end = at + found.len();
     }
-
-    /// The function that a clause asks for.
-    fn choose(&self, request: &Request, number: usize) -> Option<usize> {
-        let clause = request.clauses.get(number)?;
-        if self.forbids(clause) {
-            // What somebody does not want done is no request for anything else either.
-            return None;
-        }
-        let query = self.query(clause);
-        let values = self.count_values(clause);
-        let mut best: Option<(usize, f32)> = None;
-        for (function, candidate) in self.candidates.iter().enumerate() {
-            if candidate.has_declared_effect() && !candidate.is_commanded(clause, &self.index) {
-                continue;
-            }
-            let fit = candidate.word_fit(&self.index, &query, values);
-            let takes_text = !candidate.parameters.iter().any(Parameter::is_distinct);
-            if takes_text && self.is_told(clause) && fit.coverage < TOLD_COVERAGE {
-                continue;
-            }
-            let score = fit.score + self.value_fit(request, number, candidate, &fit, values > 0);
-            if score >= THRESHOLD && best.is_none_or(|(_, so_far)| score > so_far) {
-                best = Some((function, score));
-            }
-        }
-        best.map(|(function, _)| function).or_else(|| self.choose_for_pointer(request, clause, &query))
-    }
-
-    /// The function for a question that says nothing but that it is about something said before: `any news on it?`
-    fn choose_for_pointer(&self, request: &Request, clause: &Clause, query: &[QueryTerm]) -> Option<usize> {
-        if clause.mood != Mood::Question || !clause.points_back() || query.len() > 1 {
-            return None;
-        }
-        self.candidates.iter().position(|candidate| {
-            let mut needed = candidate.parameters.iter().filter(|parameter| parameter.is_required).peekable();
-            let needs_something = needed.peek().is_some();
-            let is_known = |parameter: &Parameter| parameter.is_distinct() && !request.all_values(parameter).is_empty();
-            !candidate.has_declared_effect() && needs_something && needed.all(is_known)
-        })
-    }
-
-    /// What the values in the request add for a function, or take away.
-    fn value_fit(
-        &self,
-        request: &Request,
-        number: usize,
-        candidate: &Candidate,
-        words: &WordFit,
-        has_values: bool,
-    ) -> f32 {
-        let clause = request.clauses.get(number);
-        let points_back = clause.is_some_and(Clause::points_back);
-        let missing = match words.is_named {
-            true if clause.is_some_and(Clause::is_about_own) => NO_VALUE_OWN,
-            true => NO_VALUE_NAMED,
-            false => NO_VALUE,
-        };
-        let fit_of = |parameter: &Parameter| match () {
-            () if !request.values(number, parameter).is_empty() => HAS_VALUE,
-            () if request.all_values(parameter).is_empty() => -missing,
-            () if points_back && words.score > 0.0 => POINTED_AT,
-            () => -VALUE_ELSEWHERE,
-        };
-        let needed = candidate.parameters.iter().filter(|parameter| parameter.is_required && parameter.is_distinct());
-        let fits: Vec<f32> = needed.map(fit_of).collect();
-        let is_unused = has_values && !fits.contains(&HAS_VALUE);
-        fits.iter().sum::<f32>() - if is_unused { UNUSED_VALUE } else { 0.0 }
-    }
+    rest.push_str(&text[end..]);
+    rest
 }
 
 impl Plan {

@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 
-use jiff::civil::Date;
 use serde_json::Value;
 
-use super::clause::{Clause, Mood, clauses};
+use super::clause::{Clause, Mood};
 use super::plan::Planner;
 use super::values::Parameter;
 
@@ -13,8 +12,6 @@ use super::values::Parameter;
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) clauses: Vec<Clause>,
-    /// What day it is, where that is known.
-    today: Option<Date>,
     /// For a clause whose values stand corrected: the clause that has the right ones.
     corrected_by: HashMap<usize, usize>,
     /// For a clause that only has values for the clause before it: that clause.
@@ -23,28 +20,17 @@ pub(super) struct Request {
 
 impl Request {
     pub(super) fn read(text: &str, planner: &Planner) -> Self {
-        let mut request = Self {
-            clauses: clauses(text),
-            today: planner.today,
-            corrected_by: HashMap::new(),
-            absorbed_by: HashMap::new(),
-        };
+        let mut request =
+            Self { clauses: planner.read(text), corrected_by: HashMap::new(), absorbed_by: HashMap::new() };
         let mut last_with_values = None;
-        for (number, clause) in request.clauses.iter().enumerate() {
-            let values = planner.count_values(clause);
-            if values == 0 {
-                continue;
-            }
-            // A number has at most a noun and an article of its own: `and the order B-2003`.
-            let is_only_values = clause.mood != Mood::Question && clause.words.len() <= 4 * values;
-            match last_with_values {
-                Some(before) if clause.is_correction() => {
+        for (number, clause) in request.clauses.iter().enumerate().filter(|(_, clause)| clause.has_values()) {
+            let before = last_with_values.and_then(|before: usize| Some((before, request.clauses.get(before)?)));
+            match before.filter(|(_, before)| before.shares_a_form(clause)) {
+                Some((before, _)) if clause.is_correction() => {
                     request.corrected_by.insert(before, number);
                     request.absorbed_by.insert(number, before);
                 }
-                Some(before)
-                    if is_only_values && request.is_same_sentence(before, number) && clause.mood != Mood::Statement =>
-                {
+                Some((before, _)) if request.is_same_sentence(before, number) && adds_values(clause, planner) => {
                     request.absorbed_by.insert(number, before);
                 }
                 _ => last_with_values = Some(number),
@@ -67,7 +53,7 @@ impl Request {
     pub(super) fn values(&self, number: usize, parameter: &Parameter) -> Vec<Value> {
         let values_in = |number: usize| {
             let clause = self.clauses.get(number);
-            clause.map(|clause| clause.values(parameter, self.today)).unwrap_or_default()
+            clause.map(|clause| clause.values_of(parameter).to_vec()).unwrap_or_default()
         };
         if let Some(right) = self.corrected_by.get(&number) {
             return values_in(*right);
@@ -105,23 +91,18 @@ impl Request {
     }
 }
 
-impl Clause {
-    /// The values for a parameter that are not denied: `not A-1041`.
-    fn values(&self, parameter: &Parameter, today: Option<Date>) -> Vec<Value> {
-        let text = self.text.to_lowercase();
-        let is_denied = |value: &Value| {
-            let at = value.as_str().and_then(|value| text.find(&value.to_lowercase()));
-            let before = at.and_then(|at| text.get(..at)).and_then(|before| before.split_whitespace().next_back());
-            matches!(before, Some("not" | "isn't" | "wasn't" | "except"))
-        };
-        parameter.find(&self.text, today).into_iter().filter(|value| !is_denied(value)).collect()
-    }
+/// Whether a clause only adds values to the one before it.
+fn adds_values(clause: &Clause, planner: &Planner) -> bool {
+    !matches!(clause.mood, Mood::Question | Mood::Statement) && planner.is_values_by_name(clause)
 }
 
+/// Values without repetition. Lists become one list.
 fn distinct(values: impl Iterator<Item = Value>) -> Vec<Value> {
     let mut distinct: Vec<Value> = Vec::new();
     for value in values {
-        if !distinct.contains(&value) {
+        if let (Some(Value::Array(all)), Value::Array(more)) = (distinct.first_mut(), &value) {
+            all.extend(more.iter().cloned());
+        } else if !distinct.contains(&value) {
             distinct.push(value);
         }
     }

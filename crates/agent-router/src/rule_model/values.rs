@@ -5,11 +5,13 @@ use regex::Regex;
 use serde_json::{Map, Number, Value};
 
 use super::clause::quoted;
-use crate::text::{stem, words};
+use crate::text::{stem, terms, words};
 
 /// One parameter of a function: what its schema says.
 #[derive(Debug, Clone)]
 pub(super) struct Parameter {
+    /// Its number among the parameters of all functions.
+    pub(super) number: usize,
     pub(super) name: String,
     pub(super) description: String,
     pub(super) is_required: bool,
@@ -69,14 +71,15 @@ const WHOLE: &[&str] = &[
 /// Words that a wanted name stands behind: `in Lisbon`, `for Ann`.
 const BEFORE_NAMES: &[&str] = &["in", "for", "to", "at", "from", "of", "about", "with", "by", "on"];
 
-/// The parameters in the schema of a function's input.
-pub(super) fn parameters(schema: &Value) -> Vec<Parameter> {
+/// The parameters in the schema of a function's input, numbered from `first`.
+pub(super) fn parameters(schema: &Value, first: usize) -> Vec<Parameter> {
     let required: Vec<&str> =
         schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
     let properties = schema.get("properties").and_then(Value::as_object);
-    let parameter = |(name, schema): (&String, &Value)| {
+    let parameter = |((name, schema), number): ((&String, &Value), usize)| {
         let list_of = schema.get("items").filter(|_| type_of(schema) == "array");
         Parameter {
+            number,
             name: name.clone(),
             description: schema.get("description").and_then(Value::as_str).unwrap_or_default().to_owned(),
             is_required: required.contains(&name.as_str()),
@@ -84,7 +87,7 @@ pub(super) fn parameters(schema: &Value) -> Vec<Parameter> {
             is_list: list_of.is_some(),
         }
     };
-    properties.into_iter().flatten().map(parameter).collect()
+    properties.into_iter().flatten().zip(first..).map(parameter).collect()
 }
 
 /// The schema's type, without the `null` of an optional one.
@@ -164,6 +167,17 @@ impl Parameter {
         !matches!(self.kind, Kind::Text | Kind::Flag | Kind::Opaque | Kind::Constant(_) | Kind::Number { .. })
     }
 
+    /// Whether its values have a form that no ordinary word has.
+    pub(super) fn has_form(&self) -> bool {
+        matches!(self.kind, Kind::Pattern(_) | Kind::Email | Kind::Uri | Kind::Uuid)
+    }
+
+    /// Whether a stem is one of its name's or its description's, of one whose values have a form.
+    pub(super) fn is_named_by(&self, stem: &str) -> bool {
+        self.is_distinct()
+            && terms(&format!("{} {}", split_camel(&self.name), self.description)).iter().any(|term| term == stem)
+    }
+
     /// Whether it takes a clause as it is.
     pub(super) fn is_whole_text(&self) -> bool {
         matches!(self.kind, Kind::Text)
@@ -187,6 +201,17 @@ impl Parameter {
             return vec![Value::Array(values)];
         }
         values
+    }
+
+    /// The same without those that are denied: `not A-1041`.
+    pub(super) fn find_meant(&self, text: &str, today: Option<Date>) -> Vec<Value> {
+        let lower = text.to_lowercase();
+        let is_denied = |value: &Value| {
+            let at = value.as_str().and_then(|value| lower.find(&value.to_lowercase()));
+            let before = at.and_then(|at| lower.get(..at)).and_then(|before| before.split_whitespace().next_back());
+            matches!(before, Some("not" | "isn't" | "wasn't" | "except"))
+        };
+        self.find(text, today).into_iter().filter(|value| !is_denied(value)).collect()
     }
 
     fn find_all(&self, text: &str, today: Option<Date>) -> Vec<Value> {
