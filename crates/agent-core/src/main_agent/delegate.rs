@@ -66,7 +66,7 @@ impl Site<'_> {
     }
 
     /// What the model learns of a child's failure. Failures that concern the whole run are not for the model.
-    pub(super) fn agent_failure(&self, error: AgentError) -> Result<CallResult, AgentError> {
+    fn agent_failure(&self, error: AgentError) -> Result<CallResult, AgentError> {
         match error {
             AgentError::Journal(_) | AgentError::State(_) => Err(error),
             AgentError::Cancelled if self.above.is_cancelled() => Err(error),
@@ -80,7 +80,7 @@ impl Site<'_> {
     }
 
     /// A child that waits: what it waits for must have come up in it or below it, or its answers could not find it.
-    pub(super) fn suspended(&self, suspension: Suspension, progress: &mut Progress) -> Worked {
+    fn suspended(&self, suspension: Suspension, progress: &mut Progress) -> Worked {
         let is_inside = |path: &CallPath| path.starts_with(self.cx.path());
         let strays =
             suspension.pending.iter().any(|pending| pending.id.run != self.cx.run_id() || !is_inside(&pending.id.path));

@@ -41,7 +41,7 @@ impl Site<'_> {
         Ok(Settlement::Settled(result))
     }
 
-    pub(super) fn key(&self, arguments: &Value) -> CallKey {
+    fn key(&self, arguments: &Value) -> CallKey {
         CallKey::new(self.cx.run_id(), self.cx.path().clone(), &self.spec.name, arguments)
     }
 
@@ -85,7 +85,7 @@ impl Site<'_> {
     }
 
     /// A call began in another life of the run, and no result was kept: the tool may know, else a person has to say.
-    pub(super) async fn reconcile(&self, key: &CallKey, arguments: Arc<Value>, progress: &mut Progress) -> Worked {
+    async fn reconcile(&self, key: &CallKey, arguments: Arc<Value>, progress: &mut Progress) -> Worked {
         if let Callable::Tool(tool) = self.callable {
             let asked = AssertUnwindSafe((**tool).reconcile(&arguments, &self.cx)).catch_unwind();
             if let Ok(Ok(Some(result))) = self.cx.within_deadline(asked).await {
@@ -98,7 +98,7 @@ impl Site<'_> {
         Ok(self.wait(&format!("outcome-{}", progress.asked), kind, progress))
     }
 
-    pub(super) async fn call_tool(&self, tool: &dyn Tool, arguments: &Value, progress: &mut Progress) -> Worked {
+    async fn call_tool(&self, tool: &dyn Tool, arguments: &Value, progress: &mut Progress) -> Worked {
         let span = task_span!(
             "execute_tool",
             self.cx,
@@ -123,7 +123,7 @@ impl Site<'_> {
         Ok(Settlement::Settled(result))
     }
 
-    pub(super) fn tool_failure(&self, error: CallError) -> CallResult {
+    fn tool_failure(&self, error: CallError) -> CallResult {
         let code = error.code();
         match error {
             CallError::Tell(message) => CallResult::failed(code, message),

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use agent_core::{Approval, Effect, FunctionSpec};
 
-use super::clause::{Clause, Mood};
-use super::values::{Parameter, parameters};
+use super::clause::Clause;
+use super::mood::Mood;
+use super::parameter::{Parameter, parameters};
 use crate::lexical_index::{LexicalIndex, QueryTerm};
 use crate::text::terms;
 

@@ -1,7 +1,8 @@
 //! The function that a clause asks for.
 
 use super::candidate::{Candidate, WordFit};
-use super::clause::{Clause, Mood};
+use super::clause::Clause;
+use super::mood::Mood;
 use super::plan::Planner;
 use super::request::Request;
 

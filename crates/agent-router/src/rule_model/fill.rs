@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use super::candidate::Candidate;
 use super::clause::{Clause, quoted};
+use super::parameter::{Parameter, arguments};
 use super::plan::{Ask, PlannedCall, Planner};
 use super::request::Request;
-use super::values::{Parameter, arguments};
 
 /// Words behind which a clause goes on about something else: its reason, or something to compare with.
 const ASIDES: &[&str] =

@@ -5,6 +5,8 @@ mod candidate;
 mod choose;
 mod clause;
 mod fill;
+mod mood;
+mod parameter;
 mod plan;
 mod request;
 mod values;

@@ -7,10 +7,11 @@ use jiff::civil::Date;
 use serde_json::Value;
 
 use super::candidate::Candidate;
-use super::clause::{Clause, Mood, clauses, without_quotes};
+use super::clause::{Clause, clauses, without_quotes};
 use super::fill::{Filled, Filling};
+use super::mood::Mood;
+use super::parameter::{Parameter, arguments};
 use super::request::Request;
-use super::values::{Parameter, arguments};
 use crate::lexical_index::{LexicalIndex, QueryTerm};
 
 /// What a request asks for.

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::clause::{Clause, Mood};
+use super::clause::Clause;
+use super::mood::Mood;
+use super::parameter::Parameter;
 use super::plan::Planner;
-use super::values::Parameter;
 
 /// A request, read once.
 #[derive(Debug)]
