@@ -117,6 +117,13 @@ fn arguments_are_found_by_what_their_schema_says() {
         &[("book_transport", json!({"city": "Bad Homburg", "carrier": "Standard", "on": "2027-01-31", "parcels": 2}))],
     );
     check(
+        "book transport to 'Halle, Saale and Peine', express, 2027-01-31, parcels: 2",
+        &[(
+            "book_transport",
+            json!({"city": "Halle, Saale and Peine", "carrier": "Express", "on": "2027-01-31", "parcels": 2}),
+        )],
+    );
+    check(
         "Invite ann@example.com and bob@example.org, please",
         &[("invite", json!({"address": ["ann@example.com", "bob@example.org"]}))],
     );
@@ -155,11 +162,44 @@ fn an_effect_takes_a_command() {
         "Was A-1042 refunded?",
         "I never wanted a refund for A-1042",
         "When will you refund A-1042?",
+        // Rules cannot judge a condition, wherever it stands.
+        "If A-1042 is late, refund it",
+        "Where is A-1042? If it is not delivered yet, then please refund it and tell me",
+        "Where is A-1042? If not: refund A-1042",
+        "Otherwise refund A-1042",
+        "Refund A-1042, but only if it is late",
+        "Refund A-1042. Only if it is late, though.",
+        "Refund A-1042 once it is back with you",
+        "Refund A-1042 when I have returned it",
+        "Refund A-1042 as soon as it arrives",
+        "As soon as A-1042 is back, refund it",
+        "When it arrives, please refund A-1042",
+        "Refund A-1042 after my manager has agreed",
+        "Wait until A-1042 is back, then refund it",
+        "Refund A-1042 once returned",
+        "In case A-1042 is lost, refund it",
+        "Should A-1042 be lost, refund it",
+        "Provided that it is lost, refund A-1042",
+        "Refund A-1042 unless it has been sent, and tell me",
+        "Is A-1042 late? Then refund it",
+        "My note says 'refund A-1042'",
     ];
     for text in no_refund {
         assert!(!calls(text).iter().any(|(name, _)| name == "refund"), "{text}: {:?}", calls(text));
     }
-    check("Refund A-1041, sorry, I mean A-1042", &[("refund", json!({"order": "A-1042"}))]);
+    let refund = [
+        "Refund A-1041, sorry, I mean A-1042",
+        "Refund A-1042 as soon as possible",
+        "When it came the screen was cracked, refund A-1042",
+        "It broke once I had opened it. Refund A-1042",
+        "Let me know if you can deliver, and refund A-1042",
+        "Refund A-1042. If A-1041 is late, refund that as well",
+    ];
+    for text in refund {
+        let refunds: Vec<_> = calls(text).into_iter().filter(|(name, _)| name == "refund").collect();
+        assert_eq!(refunds.len(), 1, "{text}: {refunds:?}");
+        assert_eq!(refunds[0].1["order"], "A-1042", "{text}");
+    }
 }
 
 fn say(text: &str) -> String {

@@ -4,6 +4,7 @@ mod answer;
 mod candidate;
 mod choose;
 mod clause;
+mod condition;
 mod fill;
 mod mood;
 mod parameter;

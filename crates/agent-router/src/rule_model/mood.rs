@@ -1,5 +1,7 @@
 //! What the speaker does with a clause: asks, wants, names, tells, or wants under a condition.
 
+use super::condition::condition_at;
+
 /// What the speaker does with a clause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mood {
@@ -132,20 +134,15 @@ const BEFORE_QUESTIONS: &[&str] = &[
     "wondering",
 ];
 
-/// Words after which a wish becomes a condition.
-const CONDITIONS: &[&str] = &["if", "unless", "provided", "assuming", "incase"];
-
 /// The mood of a clause of these words.
 pub(super) fn mood(words: &[String], ends_in_question_mark: bool) -> Mood {
     let is = |list: &[&str], word: &String| list.contains(&word.as_str());
-    let wants = position_of_wanting(words);
-    let is_conditional =
-        words.iter().enumerate().any(|(at, word)| is(CONDITIONS, word) && !asks_whether(words.get(..at)));
     let Some(first) = words.iter().find(|word| !is(FILLERS, word)) else {
         return if ends_in_question_mark { Mood::Question } else { Mood::Fragment };
     };
-    if is_conditional {
-        let asks = ends_in_question_mark || is(QUESTION_WORDS, first) || is_inverted(words);
+    if let Some(at) = condition_at(words) {
+        let asks = ends_in_question_mark || is_inverted(words) || asks_within(words);
+        let asks = asks || is(QUESTION_WORDS, first) && words.get(at) != Some(first);
         return if asks { Mood::Question } else { Mood::Conditional };
     }
     if first == "no" {
@@ -154,14 +151,10 @@ pub(super) fn mood(words: &[String], ends_in_question_mark: bool) -> Mood {
     if is(QUESTION_WORDS, first) {
         return Mood::Question;
     }
-    if let Some(at) = wants {
+    if let Some(at) = position_of_wanting(words) {
         // `can you tell me how ..` asks; `I want a refund for what ..` wants.
-        let asks = words
-            .windows(2)
-            .skip(at)
-            .take(6)
-            .any(|pair| is(QUESTION_WORDS, &pair[1]) && is(BEFORE_QUESTIONS, &pair[0]));
-        return if asks { Mood::Question } else { Mood::Request };
+        let near = words.get(at..words.len().min(at + 7)).unwrap_or_default();
+        return if asks_within(near) { Mood::Question } else { Mood::Request };
     }
     if is(AUXILIARIES, first) && first != "dont" || ends_in_question_mark {
         return Mood::Question;
@@ -170,7 +163,7 @@ pub(super) fn mood(words: &[String], ends_in_question_mark: bool) -> Mood {
         let asks = words.iter().any(|word| is(QUESTION_WORDS, word));
         return if asks { Mood::Question } else { Mood::Statement };
     }
-    let is_finite = |word: &String| is(FINITE, word) || word.len() > 4 && word.ends_with("ed");
+    let is_finite = |word: &String| is(FINITE, word) || is_past(word);
     if is(TELLERS, first) {
         return if words.iter().any(is_finite) { Mood::Statement } else { Mood::Fragment };
     }
@@ -185,34 +178,26 @@ pub(super) fn mood(words: &[String], ends_in_question_mark: bool) -> Mood {
     Mood::Request
 }
 
+/// Whether a word looks like a regular past or participle.
+pub(super) fn is_past(word: &str) -> bool {
+    word.len() > 4 && word.ends_with("ed")
+}
+
+/// Whether there is a question behind a word for asking: `tell me how ..`
+fn asks_within(words: &[String]) -> bool {
+    words.windows(2).any(|pair| is_before_question(&pair[0]) && QUESTION_WORDS.contains(&pair[1].as_str()))
+}
+
+pub(super) fn is_before_question(word: &str) -> bool {
+    BEFORE_QUESTIONS.contains(&word)
+}
+
 /// Whether a verb stands before its subject, as in questions: `does it`, `can I`.
 pub(super) fn is_inverted(words: &[String]) -> bool {
     words.windows(2).any(|pair| {
         AUXILIARIES.contains(&pair[0].as_str())
             && matches!(pair[1].as_str(), "i" | "it" | "you" | "we" | "they" | "u" | "there")
     })
-}
-
-/// Whether the words before an `if` make it a `whether`: `check if`, `tell me if`.
-fn asks_whether(before: Option<&[String]>) -> bool {
-    let last = before.and_then(<[String]>::last).map(String::as_str);
-    matches!(
-        last,
-        Some(
-            "ask"
-                | "check"
-                | "know"
-                | "look"
-                | "me"
-                | "out"
-                | "see"
-                | "sure"
-                | "us"
-                | "verify"
-                | "wonder"
-                | "wondering"
-        )
-    )
 }
 
 fn is_subordinate(word: &str) -> bool {
