@@ -233,6 +233,8 @@ pub(crate) fn is_content(word: &str) -> bool {
 /// A word without its inflection. Not always a word: `deliveries`, `delivery` and `delivered` all become `deliver`.
 pub(crate) fn stem(word: &str) -> String {
     let word = strip_plural(word);
+    // `carried` is `carry`.
+    let word = word.strip_suffix("ied").filter(|root| root.len() >= 2).map_or(word.clone(), |root| format!("{root}y"));
     let stem = ["ments", "ment", "ing", "ed", "ly"]
         .iter()
         .find_map(|suffix| word.strip_suffix(suffix).filter(|stem| has_vowel(stem)));
@@ -293,6 +295,7 @@ mod tests {
             &["refund", "refunds", "refunded", "refunding"],
             &["cancel", "cancelled", "cancelling", "cancels"],
             &["change", "changes", "changed", "changing"],
+            &["carry", "carries", "carried", "carrying"],
             &["policy", "policies"],
             &["address", "addresses"],
             &["box", "boxes"],

@@ -49,8 +49,17 @@ pub(super) struct WordFit {
 }
 
 impl Candidate {
-    pub(super) fn new(number: usize, spec: &FunctionSpec, first_parameter: usize, index: &mut LexicalIndex) -> Self {
-        let parameters = parameters(spec.input.as_value(), first_parameter);
+    pub(super) fn new(
+        number: usize,
+        spec: &FunctionSpec,
+        first_parameter: usize,
+        synonyms: &[(String, String)],
+        index: &mut LexicalIndex,
+    ) -> Self {
+        let mut parameters = parameters(spec.input.as_value(), first_parameter);
+        for parameter in &mut parameters {
+            parameter.add_synonyms(synonyms);
+        }
         let name = spec.name.replace(['_', '-'], " ");
         let mut fields = vec![(NAME, name.as_str()), (DESCRIPTION, &spec.description)];
         fields.extend(spec.examples.iter().map(|example| (EXAMPLE, example.as_str())));

@@ -8,6 +8,8 @@ use super::request::Request;
 
 /// The least score with which a function is taken.
 const THRESHOLD: f32 = 0.5;
+/// The same for a question.
+const QUESTION_THRESHOLD: f32 = 0.45;
 /// What it adds that a clause has a value for one of the function's own forms.
 const HAS_VALUE: f32 = 0.6;
 /// What it takes away that a clause has such a value and the function has no use for it.
@@ -73,7 +75,8 @@ impl Planner {
         }
         let (value_fit, lacks_value) = self.value_fit(request, number, clause, candidate, &fit);
         let score = fit.score + value_fit;
-        (score >= THRESHOLD).then_some(Choice { candidate, score, lacks_value })
+        let threshold = if clause.mood == Mood::Question { QUESTION_THRESHOLD } else { THRESHOLD };
+        (score >= threshold).then_some(Choice { candidate, score, lacks_value })
     }
 
     /// What the values in the request add for a function, or take away, and whether it lacks one.
@@ -104,7 +107,7 @@ impl Planner {
                 () => -VALUE_ELSEWHERE,
             };
         }
-        let is_unused = !uses_value && clause.has_values();
+        let is_unused = !uses_value && self.has_formed_values(clause);
         (if is_unused { fit - UNUSED_VALUE } else { fit }, lacks_value)
     }
 

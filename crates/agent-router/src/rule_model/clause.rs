@@ -32,6 +32,8 @@ pub(super) struct Clause {
     pub(super) said: Vec<QueryTerm>,
 }
 
+const ARTICLES: &[&str] = &["a", "an", "the"];
+
 /// Words that are shortened with a full stop, which ends no sentence then.
 const ABBREVIATIONS: &[&str] = &["approx", "e.g", "etc", "i.e", "max", "min", "mr", "mrs", "ms", "nr", "vs"];
 
@@ -277,7 +279,8 @@ impl Clause {
 
     /// How many words stand before the one at `at` that say something.
     pub(super) fn spoken_before(&self, at: usize) -> usize {
-        self.words.iter().take(at).filter(|word| !FILLERS.contains(&word.as_str())).count()
+        let says_something = |word: &&String| !FILLERS.contains(&word.as_str()) && !ARTICLES.contains(&word.as_str());
+        self.words.iter().take(at).filter(says_something).count()
     }
 
     /// Whether it says outright that something is wanted: `please`, `I want`, `could you`.
@@ -305,7 +308,18 @@ impl Clause {
         self.words.iter().any(|word| {
             matches!(
                 word.as_str(),
-                "it" | "its" | "that" | "this" | "them" | "they" | "those" | "these" | "one" | "both"
+                "it" | "its"
+                    | "that"
+                    | "this"
+                    | "them"
+                    | "they"
+                    | "those"
+                    | "these"
+                    | "one"
+                    | "both"
+                    | "him"
+                    | "his"
+                    | "her"
             )
         })
     }

@@ -24,8 +24,26 @@ const CONJUNCTIONS: &[&str] =
 
 /// Words with which a clause's subject begins.
 const PRONOUNS: &[&str] = &[
-    "everybody", "everyone", "everything", "he", "i", "it", "its", "ive", "she", "somebody", "someone", "that", "they",
-    "theyre", "theyve", "we", "weve", "you", "youre", "youve",
+    "everybody",
+    "everyone",
+    "everything",
+    "he",
+    "i",
+    "it",
+    "its",
+    "ive",
+    "she",
+    "somebody",
+    "someone",
+    "that",
+    "they",
+    "theyre",
+    "theyve",
+    "we",
+    "weve",
+    "you",
+    "youre",
+    "youve",
 ];
 const DETERMINERS: &[&str] = &["her", "his", "my", "our", "the", "their", "these", "this", "those", "your"];
 
@@ -36,8 +54,10 @@ const PAST: &[&str] = &[
 ];
 
 /// Words with which a participle is no past: `once it is delivered`.
-const PERFECT: &[&str] =
-    &["are", "arent", "be", "been", "gets", "has", "hasnt", "have", "havent", "is", "isnt", "its", "ive", "theyre", "theyve", "weve", "youve"];
+const PERFECT: &[&str] = &[
+    "are", "arent", "be", "been", "gets", "has", "hasnt", "have", "havent", "is", "isnt", "its", "ive", "theyre",
+    "theyve", "weve", "youve",
+];
 
 /// Where in a clause of these words a condition begins.
 pub(super) fn condition_at(words: &[String]) -> Option<usize> {

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::candidate::Candidate;
 use super::clause::{Clause, quoted};
+use super::mood::Mood;
 use super::parameter::{Parameter, arguments};
 use super::plan::{Ask, PlannedCall, Planner};
 use super::request::Request;
@@ -98,7 +99,7 @@ impl Filling<'_> {
         if !parameter.is_distinct() {
             return parameter.find(&asking.joined(), self.planner.today);
         }
-        let own = self.request.values(asking.number, parameter);
+        let own = self.own_values(parameter, asking);
         if candidate.has_declared_effect() {
             return self.required_for_effect(candidate, parameter, asking, own);
         }
@@ -109,6 +110,16 @@ impl Filling<'_> {
             none if none.is_empty() => self.said_earlier(parameter, asking.clause),
             values => values,
         }
+    }
+
+    /// Values in the clause itself, else in the first that belongs to it and does not tell something else.
+    fn own_values(&self, parameter: &Parameter, asking: &Asking<'_>) -> Vec<Value> {
+        let own = self.request.values(asking.number, parameter);
+        let more = || {
+            let others = asking.clauses.iter().skip(1).filter(|clause| clause.mood != Mood::Statement);
+            others.map(|clause| clause.values_of(parameter).to_vec()).find(|values| !values.is_empty())
+        };
+        if own.is_empty() { more().unwrap_or_default() } else { own }
     }
 
     /// The same for a call that changes something: what is not clearly meant is not used.

@@ -5,7 +5,7 @@ use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::clause::quoted;
-use super::values::{capitalised, choose, dates, fit_pattern, is_email, is_uuid, number, spans, tokens};
+use super::values::{capitalised, choose, dates, fit_pattern, is_email, is_uuid, number, spans, stems, tokens};
 use crate::text::{stem, terms, words};
 
 /// One parameter of a function: what its schema says.
@@ -163,6 +163,16 @@ fn split_camel(name: &str) -> String {
 }
 
 impl Parameter {
+    /// Lets choices go by other names too, each with what it means.
+    pub(super) fn add_synonyms(&mut self, synonyms: &[(String, String)]) {
+        let Kind::Choice(choices) = &mut self.kind else { return };
+        for (_, names) in choices {
+            let more = synonyms.iter().filter(|(_, meaning)| names.iter().any(|name| stems(name) == stems(meaning)));
+            let more: Vec<String> = more.map(|(words, _)| words.clone()).collect();
+            names.extend(more);
+        }
+    }
+
     /// Whether its values can be told from the words around them.
     pub(super) fn is_distinct(&self) -> bool {
         !matches!(self.kind, Kind::Text | Kind::Flag | Kind::Opaque | Kind::Constant(_) | Kind::Number { .. })

@@ -67,7 +67,7 @@ impl Planner {
         let mut candidates: Vec<Candidate> = Vec::with_capacity(functions.len());
         for (number, spec) in functions.iter().enumerate() {
             let first_parameter = candidates.iter().map(|candidate| candidate.parameters.len()).sum();
-            candidates.push(Candidate::new(number, spec, first_parameter, &mut index));
+            candidates.push(Candidate::new(number, spec, first_parameter, synonyms, &mut index));
         }
         Self { candidates, today, index }
     }
@@ -197,6 +197,11 @@ impl Planner {
         let texts =
             values.flat_map(|value| value.as_array().map_or_else(|| std::slice::from_ref(value), Vec::as_slice));
         texts.filter_map(Value::as_str).fold(without_quotes(&clause.text), |text, value| without(&text, value))
+    }
+
+    /// Whether a clause has a value that no ordinary word looks like.
+    pub(super) fn has_formed_values(&self, clause: &Clause) -> bool {
+        self.parameters().any(|parameter| parameter.has_form() && !clause.values_of(parameter).is_empty())
     }
 
     /// Whether a clause says nothing but values and what they are called: `and the order B-2003`.

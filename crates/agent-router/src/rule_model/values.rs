@@ -34,9 +34,13 @@ pub(super) fn fit_pattern(pattern: &Regex, span: &str) -> Option<Value> {
     candidates.into_iter().find(fits).map(Value::from)
 }
 
+/// The words of a text without inflection.
+pub(super) fn stems(text: &str) -> String {
+    words(text).iter().map(|word| stem(word)).collect::<Vec<_>>().join(" ")
+}
+
 /// The choices that are named in `text`, the longest names first where they overlap.
 pub(super) fn choose(choices: &[(Value, Vec<String>)], text: &str) -> Vec<Value> {
-    let stems = |text: &str| words(text).iter().map(|word| stem(word)).collect::<Vec<_>>().join(" ");
     let text = format!(" {} ", stems(text));
     let mut found: Vec<(usize, usize, &Value)> = Vec::new();
     for (value, names) in choices {
