@@ -1,6 +1,6 @@
 //! Requests to the quickstart's desk, worded by people who had not seen `RuleModel` and wrote down what a person would do.
-// A test that cannot go on panics.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
+// A test that cannot go on panics; what it prints is its figures.
+#![allow(clippy::expect_used, clippy::print_stdout, clippy::unwrap_used)]
 
 #[path = "../examples/quickstart/desk/mod.rs"]
 mod desk;
