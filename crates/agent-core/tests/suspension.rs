@@ -164,37 +164,81 @@ fn nested() -> (MainAgent, RecordingTool, RecordingAgent, RecordingTool) {
     (desk, refund, survey, log)
 }
 
+/// What one process leaves in a folder for the next: the state or the answer, and what ran in it.
+#[derive(Default, serde::Serialize, serde::Deserialize)]
+struct Life {
+    state: Option<RunState>,
+    answer: Option<String>,
+    spent: Option<Spend>,
+    refunds: usize,
+    logs: usize,
+    surveys: usize,
+}
+
+/// Begins the run, or goes on with it after one answer, in a process that ends then.
 #[test]
-fn nested_waits_are_answered_one_by_one_in_any_order_and_nothing_runs_twice() {
-    let answers =
-        [("approval", AnswerValue::Approve), ("colour", json!("red").into_value()), ("size", json!("XL").into_value())];
-    let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+#[ignore = "a process of the next test"]
+fn a_life_of_the_nested_run() {
+    let Some(file) = std::env::var_os("ADJUTANT_TEST_LIFE") else { return };
+    let before: Life = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let (desk, refund, survey, log) = nested();
+    let outcome = paused(async {
+        let Some(state) = before.state else { return desk.run("Go", caller()).await.unwrap() };
+        let (id, value) = match &*before.answer.unwrap() {
+            "approval" => (id_of(&state, "approval"), AnswerValue::Approve),
+            "colour" => (id_of(&state, "colour"), json!("red").into_value()),
+            _ => (id_of(&state, "size"), json!("XL").into_value()),
+        };
+        desk.resume(Resume::new(state, boss()).with_answer(&id, value)).await.unwrap()
+    });
+    let (refunds, logs) = (refund.inputs().len(), log.inputs().len());
+    let mut after = Life { refunds, logs, surveys: survey.lives().len(), ..Life::default() };
+    match outcome {
+        RunOutcome::Suspended(waiting) => after.state = Some(waiting.state),
+        completed => {
+            let report = completed.into_report().unwrap();
+            (after.answer, after.spent) = (Some(report.text().into_owned()), Some(report.spent));
+        }
+    }
+    std::fs::write(&file, serde_json::to_vec(&after).unwrap()).unwrap();
+}
+
+fn in_a_process_of_its_own(file: &std::path::Path, before: &Life) -> Life {
+    std::fs::write(file, serde_json::to_vec(before).unwrap()).unwrap();
+    let mut process = std::process::Command::new(std::env::current_exe().unwrap());
+    process.args(["--exact", "a_life_of_the_nested_run", "--ignored"]).env("ADJUTANT_TEST_LIFE", file);
+    let output = process.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
+}
+
+#[test]
+fn nested_waits_are_answered_one_by_one_in_any_order_in_other_processes_and_nothing_runs_twice() {
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("nested_waits.json");
+    let orders = [
+        ["approval", "colour", "size"],
+        ["approval", "size", "colour"],
+        ["colour", "approval", "size"],
+        ["colour", "size", "approval"],
+        ["size", "approval", "colour"],
+        ["size", "colour", "approval"],
+    ];
     let mut spends = Vec::new();
     for order in orders {
-        let (desk, refund, survey, log) = nested();
-        paused(async {
-            let mut waiting = suspended(desk.run("Go", caller()).await.unwrap());
-            assert_eq!(waiting.state.pending().len(), 3);
-            let mut outcome = None;
-            for (step, index) in order.into_iter().enumerate() {
-                let state = elsewhere(&waiting.state);
-                assert_eq!(state.revision(), step as u64 + 1);
-                let (name, value) = answers[index].clone();
-                let resume = Resume::new(state, boss()).with_answer(&id_of(&waiting.state, name), value);
-                match desk.resume(resume).await.unwrap() {
-                    RunOutcome::Suspended(next) => waiting = *next,
-                    completed => outcome = Some(completed),
-                }
-            }
-            let report = outcome.expect("all is answered").into_report().unwrap();
-            let text: Value = serde_json::from_str(&report.text()).unwrap();
-            let survey_result = "[\"ok\",{\"colour\":\"red\",\"size\":\"XL\"}]";
-            assert_eq!(text, json!(["ok", survey_result]), "{order:?}");
-            assert_eq!((refund.inputs().len(), log.inputs().len()), (1, 1));
-            // Begun once, and resumed once for each answer.
-            assert_eq!(survey.lives().len(), 3, "{:?}", survey.lives());
-            spends.push(report.spent);
-        });
+        let mut life = in_a_process_of_its_own(&file, &Life::default());
+        assert_eq!(life.state.as_ref().unwrap().pending().len(), 3);
+        let mut ran = (life.refunds, life.logs, life.surveys);
+        for (step, name) in order.into_iter().enumerate() {
+            assert_eq!(life.state.as_ref().unwrap().revision(), step as u64 + 1);
+            life = in_a_process_of_its_own(&file, &Life { answer: Some(name.to_owned()), ..life });
+            ran = (ran.0 + life.refunds, ran.1 + life.logs, ran.2 + life.surveys);
+        }
+        let text: Value = serde_json::from_str(&life.answer.expect("all is answered")).unwrap();
+        let survey_result = "[\"ok\",{\"colour\":\"red\",\"size\":\"XL\"}]";
+        assert_eq!(text, json!(["ok", survey_result]), "{order:?}");
+        // The effects once; the user-written agent was begun once, and resumed once for each answer of its own.
+        assert_eq!(ran, (1, 1, 3), "{order:?}");
+        spends.push(life.spent.unwrap());
     }
     assert!(spends.iter().all(|spent| *spent == spends[0]), "{spends:?}");
     assert_eq!((spends[0].model_calls, spends[0].tool_calls), (4, 4));
