@@ -116,6 +116,12 @@ impl StateError {
             Self::Unreadable { .. } => "state.unreadable",
         })
     }
+
+    /// Whether the same may succeed later: never.
+    #[must_use]
+    pub const fn retryable(&self) -> bool {
+        false
+    }
 }
 
 impl AgentError {

@@ -108,6 +108,12 @@ impl ContextError {
             Self::Failed(_) => ErrorCode::new("context.failed"),
         }
     }
+
+    /// Whether the same may succeed later: never.
+    #[must_use]
+    pub const fn retryable(&self) -> bool {
+        false
+    }
 }
 
 /// The policy that holds when a host brings none: the whole conversation, or an error when it is estimated not to fit.

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use crate::error::{BoxError, ErrorCode};
 use crate::id::RunId;
 use crate::message::CallResult;
-use crate::path::{CallKey, CallPath, Fingerprint};
+use crate::path::{CallKey, CallPath, CallPosition, Fingerprint};
 
 /// Keeps the results of calls with effects, under the calls' deterministic keys.
 ///
@@ -65,6 +65,12 @@ impl JournalError {
         Self(source.into())
     }
 
+    /// Whether the same may succeed later: always, as far as the run knows.
+    #[must_use]
+    pub const fn retryable(&self) -> bool {
+        true
+    }
+
     /// Always `journal.failed`.
     #[must_use]
     pub fn code(&self) -> ErrorCode {
@@ -74,8 +80,10 @@ impl JournalError {
 
 /// A journal in this process's memory: the default.
 ///
-/// It protects copies of a run within the process. It keeps at most 65,536 calls unless told otherwise, and forgets whole runs,
-/// the oldest first. A host that must survive crashes brings a durable journal.
+/// It protects copies of a run within the process, as long as they are resumed by agents that share it: an agent that is built
+/// without a journal gets one of its own, so a host that builds agents for each request gives them one. It keeps at most 65,536
+/// calls unless told otherwise, with 64 MiB of results, and forgets whole runs, the oldest first. A host that must survive
+/// crashes brings a durable journal.
 #[derive(Debug)]
 pub struct MemoryJournal {
     capacity: usize,
@@ -89,6 +97,8 @@ struct Calls {
     order: VecDeque<RunId>,
     /// How many calls there are in all runs.
     count: usize,
+    /// How many bytes their results take.
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -117,26 +127,40 @@ impl MemoryJournal {
     }
 }
 
+/// How many bytes of results a [`MemoryJournal`] keeps.
+const MAX_BYTES: usize = 64 << 20;
+
 impl Calls {
-    fn is_known(&self, key: &CallKey) -> bool {
-        self.runs.get(&key.run).is_some_and(|run| run.contains_key(&key.path))
+    fn get(&self, run: RunId, place: &CallPath) -> Option<&Record> {
+        self.runs.get(&run)?.get(place)
     }
 
-    /// The record of a call. A new one takes the place of the oldest run when there is no room.
-    fn record(&mut self, key: &CallKey, capacity: usize) -> &mut Record {
-        if !self.is_known(key) {
-            while self.count >= capacity
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.count -= self.runs.remove(&oldest).map_or(0, |run| run.len());
-            }
+    /// The record of a call, made if there is none.
+    fn record(&mut self, key: &CallKey, place: CallPath, capacity: usize) -> &mut Record {
+        if self.get(key.run, &place).is_none() {
+            while self.count >= capacity && self.forget_oldest() {}
             if !self.runs.contains_key(&key.run) {
                 self.order.push_back(key.run);
             }
             self.count += 1;
         }
         let run = self.runs.entry(key.run).or_default();
-        run.entry(key.path.clone()).or_insert_with(|| Record { fingerprint: key.fingerprint, result: None })
+        run.entry(place).or_insert_with(|| Record { fingerprint: key.fingerprint, result: None })
+    }
+
+    fn forget_oldest(&mut self) -> bool {
+        let Some(run) = self.order.pop_front().and_then(|oldest| self.runs.remove(&oldest)) else { return false };
+        self.count -= run.len();
+        self.bytes -= run.values().filter_map(|record| record.result.as_ref()).map(CallResult::size).sum::<usize>();
+        true
+    }
+}
+
+/// Where a call is filed: further attempts as if they were calls below it, at a turn that no run comes to.
+fn place(key: &CallKey) -> CallPath {
+    match key.attempt {
+        0 => key.path.clone(),
+        slot => key.path.child(CallPosition { turn: u32::MAX, slot }),
     }
 }
 
@@ -144,10 +168,12 @@ impl Calls {
 impl Journal for MemoryJournal {
     async fn begin(&self, key: &CallKey) -> Result<Begun, JournalError> {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_known = calls.is_known(key);
-        let record = calls.record(key, self.capacity);
+        let place = place(key);
+        let Some(record) = calls.get(key.run, &place) else {
+            calls.record(key, place, self.capacity);
+            return Ok(Begun::Fresh);
+        };
         Ok(match &record.result {
-            _ if !is_known => Begun::Fresh,
             _ if record.fingerprint != key.fingerprint => Begun::Conflict,
             Some(result) => Begun::Finished(result.clone()),
             None => Begun::Unknown,
@@ -156,9 +182,16 @@ impl Journal for MemoryJournal {
 
     async fn finish(&self, key: &CallKey, result: &CallResult) -> Result<(), JournalError> {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        let record = calls.record(key, self.capacity);
-        if record.fingerprint == key.fingerprint {
-            record.result.get_or_insert_with(|| result.clone());
+        let size = result.size();
+        // This run's own calls stay, however large they are.
+        while calls.bytes + size > MAX_BYTES
+            && calls.order.front().is_some_and(|oldest| *oldest != key.run)
+            && calls.forget_oldest()
+        {}
+        let record = calls.record(key, place(key), self.capacity);
+        if record.fingerprint == key.fingerprint && record.result.is_none() {
+            record.result = Some(result.clone());
+            calls.bytes += size;
         }
         Ok(())
     }

@@ -43,7 +43,7 @@ pub use async_trait::async_trait;
 
 pub use agent_error::{AgentError, StateError};
 pub use amount::{MicroUsd, Spend, Tokens, estimate_tokens};
-pub use budget::{Exceeded, Lease, Limits, Reservation, Resource, SavedLease};
+pub use budget::{CarveOut, Exceeded, Lease, Limits, Reservation, Resource, SavedLease};
 pub use caller::Caller;
 pub use conversation::{Conversation, Entry, OpenTurn, Replied, SettleError, Turn};
 pub use error::{BoxError, ErrorCode, InvalidValue};

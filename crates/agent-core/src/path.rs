@@ -110,8 +110,8 @@ impl From<CallPath> for String {
 
 /// The name of one call for ever: its run, its path, and what was called there.
 ///
-/// A [`Journal`](crate::Journal) files results under `run` and `path`. `fingerprint` tells whether a copy of the run came to the
-/// same position with a different call.
+/// A [`Journal`](crate::Journal) files results under `run`, `path` and `attempt`. `fingerprint` tells whether a copy of the run
+/// came to the same position with a different call.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct CallKey {
@@ -119,6 +119,9 @@ pub struct CallKey {
     pub run: RunId,
     /// The call's position in it.
     pub path: CallPath,
+    /// Zero for the first beginning of the call; other numbers for what follows: a person had it begun anew, or it was suspended
+    /// and went on.
+    pub attempt: u32,
     /// What was called there.
     pub fingerprint: Fingerprint,
 }
@@ -164,15 +167,22 @@ impl fmt::Debug for Fingerprint {
 }
 
 impl CallKey {
-    /// The key of the call of `function` with `arguments` at `path` of `run`.
+    /// The key of the first beginning of the call of `function` with `arguments` at `path` of `run`.
     #[must_use]
     pub fn new(run: RunId, path: CallPath, function: &str, arguments: &Value) -> Self {
-        Self { run, path, fingerprint: Fingerprint::of(function, arguments) }
+        Self { run, path, attempt: 0, fingerprint: Fingerprint::of(function, arguments) }
+    }
+
+    /// The key of another beginning of the same call.
+    #[must_use]
+    pub fn with_attempt(mut self, attempt: u32) -> Self {
+        self.attempt = attempt;
+        self
     }
 }
 
 impl fmt::Display for CallKey {
-    /// The idempotency key: run and path, without the fingerprint.
+    /// The idempotency key: run and path, the same for every attempt.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.run, self.path)
     }

@@ -1,6 +1,7 @@
 //! What a suspended run waits for, and the answers to it.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,7 @@ use serde_json::Value;
 use crate::amount::Spend;
 use crate::budget::Limits;
 use crate::caller::Caller;
+use crate::error::InvalidValue;
 use crate::id::{AgentVersion, RunId};
 use crate::message::CallResult;
 use crate::path::CallPath;
@@ -49,6 +51,20 @@ impl PendingId {
 impl fmt::Display for PendingId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}:{}", self.run, self.path, self.name)
+    }
+}
+
+impl FromStr for PendingId {
+    type Err = InvalidValue;
+
+    /// Reads what `Display` writes.
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let parts = || {
+            let (place, name) = text.split_once(':')?;
+            let (run, path) = place.split_at_checked(place.find('/')?)?;
+            Some(Self::new(run.parse().ok()?, path.parse().ok()?, name))
+        };
+        parts().ok_or_else(|| InvalidValue::new("pending id", text, "`RUN/TURN.SLOT/..:NAME`"))
     }
 }
 

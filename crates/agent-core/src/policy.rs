@@ -22,6 +22,25 @@ use crate::run_context::RunContext;
 /// - After a person agreed, the policy is asked again, with that person in `approved_by`.
 /// - Deciding changes nothing: the same question may be asked again.
 ///
+/// A policy of a host's own stands in the place of [`HintPolicy`], which follows the functions' hints: one that only adds to that
+/// asks it in the end.
+///
+/// ```
+/// use agent_core::{Action, Decision, HintPolicy, Policy, RunContext, async_trait};
+///
+/// struct NoSecrets;
+///
+/// #[async_trait]
+/// impl Policy for NoSecrets {
+///     async fn decide(&self, action: Action<'_>, cx: &RunContext) -> Decision {
+///         match action {
+///             Action::Answer { answer, .. } if answer.to_string().contains("SECRET") => Decision::Deny("a secret".into()),
+///             action => HintPolicy.decide(action, cx).await,
+///         }
+///     }
+/// }
+/// ```
+///
 /// The testkit's `conformance::policy` checks an implementation.
 #[async_trait]
 pub trait Policy: Send + Sync {
@@ -29,7 +48,16 @@ pub trait Policy: Send + Sync {
     async fn decide(&self, action: Action<'_>, cx: &RunContext) -> Decision;
 
     /// Whether `by`, who is of the right tenant, may answer `pending`.
-    fn may_answer(&self, pending: &Pending, by: &Caller) -> bool;
+    ///
+    /// By default nobody decides on his own request, and anybody of the tenant answers questions and brings results.
+    fn may_answer(&self, pending: &Pending, by: &Caller) -> bool {
+        match pending.kind {
+            PendingKind::Approval { .. } | PendingKind::UnknownOutcome { .. } => {
+                !by.is_same_person(&pending.requested_by)
+            }
+            PendingKind::Question { .. } | PendingKind::External { .. } | PendingKind::DurableCall { .. } => true,
+        }
+    }
 }
 
 /// Something that is about to happen.
@@ -67,7 +95,7 @@ pub enum Action<'a> {
 pub enum Decision {
     /// Go on.
     Allow,
-    /// Go on with this instead: text for a request, arguments for a call, an answer for an answer.
+    /// Go on with this instead: text for a request, arguments for a call, an answer for an answer. The same as before is `Allow`.
     Replace(Value),
     /// Do not, for this reason, which the model or the user reads.
     Deny(String),
@@ -93,15 +121,6 @@ impl Policy for HintPolicy {
         match function.approval {
             Approval::Needed if approved_by.is_empty() => Decision::Ask(format!("`{}` needs approval", function.name)),
             Approval::Needed | Approval::NotNeeded => Decision::Allow,
-        }
-    }
-
-    fn may_answer(&self, pending: &Pending, by: &Caller) -> bool {
-        match pending.kind {
-            PendingKind::Approval { .. } | PendingKind::UnknownOutcome { .. } => {
-                !by.is_same_person(&pending.requested_by)
-            }
-            PendingKind::Question { .. } | PendingKind::External { .. } | PendingKind::DurableCall { .. } => true,
         }
     }
 }

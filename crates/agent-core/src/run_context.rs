@@ -1,6 +1,7 @@
 //! What every port call is given: who asks, where in the run, and what is left of time and budget.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -10,12 +11,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent_error::AgentError;
 use crate::amount::Spend;
-use crate::budget::{Lease, Limits, Reservation};
+use crate::budget::{CarveOut, Lease, Limits, Reservation};
 use crate::caller::Caller;
 use crate::event::{DeltaPart, Emitter, EventKind, Origin, Sinks};
 use crate::id::{RunId, TaskId};
 use crate::identity::{Identity, Profile, TraceId};
 use crate::journal::Journal;
+use crate::main_agent::StoppedCalls;
 use crate::model::Attempts;
 use crate::observer::Observer;
 use crate::path::{CallPath, CallPosition};
@@ -43,8 +45,18 @@ pub(crate) struct Run {
     pub(crate) journal: Arc<dyn Journal>,
     /// Asks the run to stop at the next step.
     pub(crate) drain: Option<CancellationToken>,
-    /// Budget set aside for durable calls, for as long as this process works on the run.
-    pub(crate) set_aside: Mutex<Vec<Reservation>>,
+    /// When the active time is over that the limits allow.
+    pub(crate) time_over: Option<Instant>,
+    /// What was answered in earlier lives, and for this one.
+    pub(crate) answered: Vec<PendingId>,
+    /// How deep agents may nest, whatever their own bounds say.
+    pub(crate) depth: u32,
+    /// Whether everything in flight is about to be dropped, with the run going on as a value.
+    pub(crate) stopping: AtomicBool,
+    /// Where the calls go on that were stopped in flight.
+    pub(crate) stopped: StoppedCalls,
+    /// Budget for durable calls, for as long as this process works on the run.
+    pub(crate) carved_out: Mutex<Vec<CarveOut>>,
 }
 
 impl Run {
@@ -53,9 +65,9 @@ impl Run {
         self.drain.as_ref().is_some_and(CancellationToken::is_cancelled)
     }
 
-    /// Sets budget aside for a call that others make, until the run ends or is suspended.
-    pub(crate) fn set_aside(&self, reservation: Reservation) {
-        self.set_aside.lock().unwrap_or_else(PoisonError::into_inner).push(reservation);
+    /// Keeps budget for a call that others make, until the run ends or is suspended.
+    pub(crate) fn carve_out(&self, budget: CarveOut) {
+        self.carved_out.lock().unwrap_or_else(PoisonError::into_inner).push(budget);
     }
 }
 
@@ -125,6 +137,7 @@ impl RunContext {
     #[must_use]
     pub fn standalone_with(caller: Caller, lease: Lease, observers: Vec<Arc<dyn Observer>>) -> Self {
         let id = RunId::random();
+        let time_over = lease.limits().time.and_then(|time| Instant::now().checked_add(time));
         let run = Run {
             id,
             revision: 0,
@@ -134,11 +147,15 @@ impl RunContext {
             sinks: Sinks { observers, queue: None },
             journal: Arc::new(crate::journal::MemoryJournal::new()),
             drain: None,
-            set_aside: Mutex::default(),
+            time_over,
+            answered: Vec::new(),
+            depth: u32::MAX,
+            stopping: AtomicBool::default(),
+            stopped: StoppedCalls::default(),
+            carved_out: Mutex::default(),
         };
         let policies = Policies::of(Arc::new(crate::policy::HintPolicy));
-        let deadline = lease.limits().time.map(|time| Instant::now() + time);
-        Self::root(run, &"host".into(), &Profile::default(), policies, lease, deadline, None)
+        Self::root(run, &"host".into(), &Profile::default(), policies, lease, time_over, None)
     }
 
     /// The context of the call of a tool at `position` of the agent here.
@@ -185,15 +202,25 @@ impl RunContext {
         Self { place: Arc::new(place) }
     }
 
-    /// The same place, with one more policy.
-    pub(crate) fn with_policy(&self, policy: Arc<dyn Policy>) -> Self {
+    /// The same place, for a Main Agent that is called there: with a policy and a profile of its own, where it has them.
+    pub(crate) fn for_main_agent(&self, profile: &Profile, policy: Option<&Arc<dyn Policy>>) -> Self {
         let here = &self.place;
+        if policy.is_none() && *profile == Profile::default() {
+            return self.clone();
+        }
+        let origin = match profile {
+            inherited if *inherited == Profile::default() => here.origin.clone(),
+            own => {
+                let identity = Identity { profile: own.clone(), ..(*here.origin.identity).clone() };
+                Arc::new(Origin::new(here.origin.path.clone(), Arc::new(identity)))
+            }
+        };
         let place = Place {
             run: here.run.clone(),
             above: Some(here.clone()),
-            origin: here.origin.clone(),
+            origin,
             agents: here.agents.clone(),
-            policies: here.policies.and(policy),
+            policies: policy.map_or_else(|| here.policies.clone(), |policy| here.policies.and(policy.clone())),
             lease: here.lease.clone(),
             deadline: here.deadline,
             cancellation: OnceLock::new(),
@@ -273,8 +300,7 @@ impl RunContext {
     /// Whether the run has ended, or the call here was given up.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        let places = std::iter::successors(Some(&self.place), |place| place.above.as_ref());
-        places.filter_map(|place| place.cancellation.get()).any(CancellationToken::is_cancelled)
+        self.places().filter_map(|place| place.cancellation.get()).any(CancellationToken::is_cancelled)
     }
 
     /// The budget here.
@@ -337,11 +363,22 @@ impl RunContext {
         EndOnDrop(Some(self.clone()))
     }
 
-    /// Tells what was handed to threads and tasks that the call here, or the run, is over.
+    /// Tells what was handed to threads and tasks, or looks later, that the call here, or the run, is over.
     pub(crate) fn end(&self) {
-        if let Some(token) = self.place.cancellation.get() {
-            token.cancel();
-        }
+        self.place.cancellation().cancel();
+    }
+
+    /// Whether everything in flight is dropped because the run stops, to go on later as a value.
+    pub(crate) fn is_stopping(&self) -> bool {
+        let Some(root) = self.places().last() else { return false };
+        root.run.stopping.load(Ordering::Relaxed)
+            || root.deadline.is_some_and(|deadline| deadline <= Instant::now())
+            || root.cancellation.get().is_some_and(CancellationToken::is_cancelled)
+    }
+
+    /// This place and those above it.
+    fn places(&self) -> impl Iterator<Item = &Place> {
+        std::iter::successors(Some(&*self.place), |place| place.above.as_deref())
     }
 
     pub(crate) fn run(&self) -> &Run {

@@ -55,6 +55,12 @@ impl SchemaViolation {
     pub fn code(&self) -> ErrorCode {
         ErrorCode::new("invalid.schema")
     }
+
+    /// Whether the same may succeed later: never.
+    #[must_use]
+    pub const fn retryable(&self) -> bool {
+        false
+    }
 }
 
 impl Schema {

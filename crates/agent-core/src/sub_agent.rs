@@ -135,9 +135,8 @@ impl AgentCard {
     }
 }
 
-/// How a Sub-Agent's work begins.
+/// How a Sub-Agent's work begins. There is no third way, so that an implementation handles both.
 #[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
 pub enum Begin {
     /// From the start.
     Start {
@@ -153,9 +152,8 @@ pub enum Begin {
     },
 }
 
-/// How a Sub-Agent's work ends, unless it fails.
+/// How a Sub-Agent's work ends, unless it fails. There is no third way.
 #[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
 pub enum Outcome {
     /// It is done, and this is the result.
     Completed(Value),

@@ -185,11 +185,18 @@ fn a_call_cut_by_the_output_limit_is_told() {
 #[test]
 fn chunks_that_break_the_protocol_are_asked_for_again_and_then_fail() {
     let stray = || Line::silence().then(Chunk::CallArguments { index: 3, text: "{}".into() });
-    let after = || Line::text("hi").then(Chunk::Text("more".into()));
     let twice = || Line::silence().then_call(0, "1", "t", "{}").then_call(0, "1", "t", "{}");
-    let (failure, model) = failure([stray(), after(), twice()]);
+    let (failure, model) = failure([stray(), stray(), twice()]);
     assert_eq!((failure.code().as_str(), model.requests().len()), ("model.malformed", 3));
     assert_eq!(failure.spent.model_calls, 3);
+}
+
+#[test]
+fn an_answer_is_complete_at_its_end_whatever_the_stream_does_then() {
+    for line in [Line::text("hi").then(Chunk::Text("more".into())), Line::text("hi").then_hangs()] {
+        let desk = MainAgent::builder("desk", ScriptedModel::new([line])).build().unwrap();
+        assert_eq!(paused(desk.run("Go", caller())).unwrap().to_string(), "hi");
+    }
 }
 
 #[test]

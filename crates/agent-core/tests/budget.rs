@@ -96,7 +96,7 @@ fn an_overrun_is_recorded_in_full_and_blocks_the_next() {
     reservation.settle(tokens(130));
     assert_eq!(lease.spent(), tokens(130));
     assert!(matches!(poll(&mut waiting(&lease, tokens(1))), Poll::Ready(Err(_))));
-    assert!(lease.charge(Spend::tool_call()).is_err());
+    assert!(lease.try_reserve(Spend::tool_call()).is_err());
 }
 
 #[derive(Debug, Clone)]
@@ -159,7 +159,8 @@ proptest! {
                     queue.remove(at);
                 }
                 Op::Charge { lease, amount } => {
-                    if leases[lease].charge(tokens(amount)).is_ok() {
+                    if let Ok(reservation) = leases[lease].try_reserve(tokens(amount)) {
+                        reservation.settle(tokens(amount));
                         pay(lease, amount);
                     }
                 }

@@ -74,7 +74,7 @@ fn a_denied_request_asks_no_model_and_a_denied_answer_leaves_the_work_done() {
     let (agent, model) = desk(deny("request"), &tool);
     let failure = paused(agent.run("Pay", caller())).unwrap_err();
     assert_eq!((failure.code().as_str(), failure.to_string().as_str()), ("policy.denied", "not allowed: forbidden"));
-    assert!(model.requests().is_empty() && failure.conversation.entries().len() == 1);
+    assert!(model.requests().is_empty() && failure.conversation.entries().is_empty() && failure.state.is_none());
 
     let (agent, _) = desk(deny("answer"), &tool);
     let failure = paused(agent.run("Pay", caller())).unwrap_err();

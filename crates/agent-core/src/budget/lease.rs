@@ -110,13 +110,14 @@ impl Lease {
         Ok(self.reservation(amount))
     }
 
-    /// Counts `amount` as spent if it fits beside what is spent and reserved.
+    /// Reserves `amount` here and at every lease above, if it fits beside what is spent and reserved.
     ///
     /// # Errors
     ///
-    /// [`Exceeded`] when it does not fit; nothing is counted then.
-    pub fn charge(&self, amount: Spend) -> Result<(), Exceeded> {
-        self.node.ledger.lock().charge(self.node.id, amount)
+    /// [`Exceeded`] when it does not fit now; nothing is reserved then.
+    pub fn try_reserve(&self, amount: Spend) -> Result<Reservation, Exceeded> {
+        self.node.ledger.lock().try_reserve(self.node.id, amount)?;
+        Ok(self.reservation(amount))
     }
 
     /// Counts `amount` as spent, whatever the ceilings: it happened.
@@ -124,10 +125,10 @@ impl Lease {
         self.node.ledger.lock().settle(self.node.id, Spend::ZERO, amount);
     }
 
-    /// Reserves `amount` without asking whether it fits: it was admitted before, and its run was suspended since.
-    pub fn hold(&self, amount: Spend) -> Reservation {
-        self.node.ledger.lock().hold(self.node.id, amount);
-        self.reservation(amount)
+    /// Carves `amount` out without asking whether it fits: it was admitted before, and its run was suspended since.
+    pub fn carve_out(&self, amount: Spend) -> CarveOut {
+        self.node.ledger.lock().carve_out(self.node.id, Spend::ZERO, amount);
+        CarveOut { lease: self.clone(), amount }
     }
 
     fn reservation(&self, reserved: Spend) -> Reservation {
@@ -140,7 +141,7 @@ impl Lease {
         self.node.ledger.lock().spent(self.node.id)
     }
 
-    /// What is reserved here and below, and not settled yet.
+    /// What is reserved or carved out here and below, and not settled yet.
     #[must_use]
     pub fn reserved(&self) -> Spend {
         self.node.ledger.lock().reserved(self.node.id)
@@ -152,14 +153,16 @@ impl Lease {
         self.node.ledger.lock().limits(self.node.id)
     }
 
-    /// How much of `resource` is not spent, here and above. Reservations of others may still take part of it. `None` is no ceiling.
+    /// How much of `resource` is neither spent nor carved out, here and above. Reservations of others may still take part of it.
+    /// `None` is no ceiling.
     #[must_use]
     pub fn unspent(&self, resource: Resource) -> Option<u64> {
-        let table = self.node.ledger.lock();
-        let left = |(limits, spent): (&Limits, &Spend)| {
-            limits.of(resource).map(|limit| limit.saturating_sub(resource.of(spent)))
-        };
-        table.ceilings(self.node.id).filter_map(left).min()
+        self.node.ledger.lock().unspent(self.node.id, resource)
+    }
+
+    /// An equal share of what is not spent of `resource`, among `parts`, as far as it is not carved out. `None` is no ceiling.
+    pub(crate) fn share(&self, resource: Resource, parts: u32) -> Option<u64> {
+        self.node.ledger.lock().share(self.node.id, resource, parts.into())
     }
 
     /// What to save when the run is suspended.
@@ -195,11 +198,33 @@ impl Reservation {
     pub fn settle(mut self, spent: Spend) {
         self.observed = spent;
     }
+
+    /// Turns the reservation into a part of the budget that others spend.
+    pub fn into_carve_out(mut self) -> CarveOut {
+        let (lease, amount) = (self.lease.clone(), std::mem::take(&mut self.reserved));
+        lease.node.ledger.lock().carve_out(lease.node.id, amount, amount);
+        CarveOut { lease, amount }
+    }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.lease.node.ledger.lock().settle(self.lease.node.id, self.reserved, self.observed);
+    }
+}
+
+/// A part of a budget that others spend, elsewhere: a durable call. Nothing here waits for it to be given back, which happens when
+/// it is dropped.
+#[derive(Debug)]
+#[must_use = "a dropped carve-out is given back"]
+pub struct CarveOut {
+    lease: Lease,
+    amount: Spend,
+}
+
+impl Drop for CarveOut {
+    fn drop(&mut self) {
+        self.lease.node.ledger.lock().give_back(self.lease.node.id, self.amount);
     }
 }
 

@@ -40,7 +40,17 @@ struct Node {
     parent: Option<NodeId>,
     limits: Limits,
     spent: Spend,
+    /// What calls in flight may spend. It is given back while the run goes on.
     reserved: Spend,
+    /// What is carved out for work elsewhere. It is not given back while the run goes on.
+    carved_out: Spend,
+}
+
+impl Node {
+    /// What nobody here can have any more.
+    fn gone(&self) -> Spend {
+        self.spent.plus(self.carved_out)
+    }
 }
 
 #[derive(Debug)]
@@ -63,7 +73,7 @@ enum Fit {
 
 impl Table {
     pub(super) fn add_node(&mut self, parent: Option<NodeId>, limits: Limits, spent: Spend) -> NodeId {
-        let node = Node { parent, limits, spent, reserved: Spend::ZERO };
+        let node = Node { parent, limits, spent, reserved: Spend::ZERO, carved_out: Spend::ZERO };
         match self.free.pop() {
             Some(id) => {
                 self.nodes[id] = node;
@@ -92,7 +102,7 @@ impl Table {
     }
 
     pub(super) fn reserved(&self, id: NodeId) -> Spend {
-        self.nodes[id].reserved
+        self.nodes[id].reserved.plus(self.nodes[id].carved_out)
     }
 
     /// The nodes from `id` up to the root.
@@ -100,44 +110,57 @@ impl Table {
         std::iter::successors(Some(id), |id| self.nodes[*id].parent)
     }
 
-    /// What each node from `id` up allows and has spent.
-    pub(super) fn ceilings(&self, id: NodeId) -> impl Iterator<Item = (&Limits, &Spend)> + '_ {
-        self.chain(id).map(|id| (&self.nodes[id].limits, &self.nodes[id].spent))
+    /// How much of `resource` is neither spent nor carved out, at every node from `id` up. `None` is no ceiling.
+    pub(super) fn unspent(&self, id: NodeId, resource: Resource) -> Option<u64> {
+        let left = |id: NodeId| {
+            let node = &self.nodes[id];
+            node.limits.of(resource).map(|limit| limit.saturating_sub(resource.of(&node.gone())))
+        };
+        self.chain(id).filter_map(left).min()
+    }
+
+    /// An equal share of what is not spent, among `parts`, as far as it is not carved out. `None` is no ceiling.
+    pub(super) fn share(&self, id: NodeId, resource: Resource, parts: u64) -> Option<u64> {
+        let share = |id: NodeId| {
+            let node = &self.nodes[id];
+            node.limits.of(resource).map(|limit| limit.saturating_sub(resource.of(&node.spent)) / parts.max(1))
+        };
+        let share = self.chain(id).filter_map(share).min();
+        share.map(|share| share.min(self.unspent(id, resource).unwrap_or(share)))
     }
 
     fn fits(&self, id: NodeId, amount: &Spend) -> Fit {
         let mut later = None;
         for id in self.chain(id) {
             let node = &self.nodes[id];
-            let spent = node.spent.plus(*amount);
-            if let Some(resource) = node.limits.exceeded_by(&spent) {
-                return Fit::Never(Exceeded::new(resource, &node.limits, &node.spent, amount));
+            let gone = node.gone().plus(*amount);
+            if let Some(resource) = node.limits.exceeded_by(&gone) {
+                return Fit::Never(Exceeded::new(resource, &node.limits, &node.gone(), amount));
             }
-            if let Some(resource) = node.limits.exceeded_by(&spent.plus(node.reserved)) {
+            if let Some(resource) = node.limits.exceeded_by(&gone.plus(node.reserved)) {
                 later = later.or(Some((id, resource)));
             }
         }
         later.map_or(Fit::Now, |(id, resource)| Fit::Later(id, resource))
     }
 
-    /// Records `amount` as spent if it fits beside what is spent and reserved.
-    pub(super) fn charge(&mut self, id: NodeId, amount: Spend) -> Result<(), Exceeded> {
+    /// Reserves `amount` if it fits beside what is spent and reserved.
+    pub(super) fn try_reserve(&mut self, id: NodeId, amount: Spend) -> Result<(), Exceeded> {
         match self.fits(id, &amount) {
             Fit::Now => {
-                self.settle(id, Spend::ZERO, amount);
+                self.hold(id, amount);
                 Ok(())
             }
             Fit::Never(exceeded) => Err(exceeded),
             Fit::Later(at, resource) => {
                 let node = &self.nodes[at];
-                let taken = node.spent.plus(node.reserved);
+                let taken = node.gone().plus(node.reserved);
                 Err(Exceeded::new(resource, &node.limits, &taken, &amount))
             }
         }
     }
 
-    /// Adds `amount` to what is reserved, without asking whether it fits.
-    pub(super) fn hold(&mut self, id: NodeId, amount: Spend) {
+    fn hold(&mut self, id: NodeId, amount: Spend) {
         self.each_up(id, |node| node.reserved = node.reserved.plus(amount));
     }
 
@@ -147,6 +170,21 @@ impl Table {
             node.reserved = node.reserved.minus(reserved);
             node.spent = node.spent.plus(spent);
         });
+        self.admit_waiters();
+    }
+
+    /// Takes `reserved` back and carves `amount` out instead, without asking whether it fits.
+    pub(super) fn carve_out(&mut self, id: NodeId, reserved: Spend, amount: Spend) {
+        self.each_up(id, |node| {
+            node.reserved = node.reserved.minus(reserved);
+            node.carved_out = node.carved_out.plus(amount);
+        });
+        self.admit_waiters();
+    }
+
+    /// Gives back what was carved out.
+    pub(super) fn give_back(&mut self, id: NodeId, amount: Spend) {
+        self.each_up(id, |node| node.carved_out = node.carved_out.minus(amount));
         self.admit_waiters();
     }
 

@@ -139,7 +139,6 @@ impl fmt::Display for Resource {
 
 /// A reservation that cannot fit, whatever else settles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{asked} more {resource} do not fit: {spent} of {limit} are spent")]
 #[non_exhaustive]
 pub struct Exceeded {
     /// What ran out.
@@ -150,6 +149,16 @@ pub struct Exceeded {
     pub spent: u64,
     /// What was asked for.
     pub asked: u64,
+}
+
+impl fmt::Display for Exceeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { resource, limit, spent, asked } = self;
+        match asked {
+            0 => write!(f, "more {resource} are spent than there are: {spent} of {limit}"),
+            _ => write!(f, "{asked} more {resource} do not fit: {spent} of {limit} are spent"),
+        }
+    }
 }
 
 impl Exceeded {
@@ -166,5 +175,11 @@ impl Exceeded {
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         ErrorCode::new("budget.exceeded")
+    }
+
+    /// Whether the same may succeed later: never.
+    #[must_use]
+    pub const fn retryable(&self) -> bool {
+        false
     }
 }

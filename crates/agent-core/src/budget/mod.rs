@@ -4,5 +4,5 @@ mod lease;
 mod ledger;
 mod limits;
 
-pub use lease::{Lease, Reservation, SavedLease};
+pub use lease::{CarveOut, Lease, Reservation, SavedLease};
 pub use limits::{Exceeded, Limits, Resource};

@@ -44,6 +44,12 @@ impl SettleError {
             Self::AlreadySettled { .. } => ErrorCode::new("turn.already_settled"),
         }
     }
+
+    /// Whether the same may succeed later: never.
+    #[must_use]
+    pub const fn retryable(&self) -> bool {
+        false
+    }
 }
 
 impl OpenTurn {

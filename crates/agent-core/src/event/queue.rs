@@ -116,8 +116,11 @@ impl Queue {
 
 impl Unread {
     fn push(&mut self, event: Event) {
-        self.events.push_back(event);
-        self.wake();
+        // Somebody who goes on after the run's end is not heard.
+        if !self.finished {
+            self.events.push_back(event);
+            self.wake();
+        }
     }
 
     fn delta_text(&mut self, number: u64) -> Option<&mut String> {

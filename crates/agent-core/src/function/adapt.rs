@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::run_context::RunContext;
@@ -14,8 +14,10 @@ use crate::tool::{CallError, ToolOutput};
 /// An async function that can be a tool or a Sub-Agent.
 ///
 /// Implemented for functions and closures of these forms, where `In` is a struct that derives `serde::Deserialize` and
-/// `schemars::JsonSchema`, `Out` is [`Serialize`] or [`ToolOutput`], and `E` is [`CallError`] or any error:
+/// `schemars::JsonSchema`, `Out` is [`Serialize`] or [`ToolOutput`], and `E` is [`CallError`] or any type that implements
+/// `std::error::Error` (a boxed error does not: `map_err(CallError::Internal)` takes it):
 ///
+/// - `async fn() -> Result<Out, E>`
 /// - `async fn(In) -> Result<Out, E>`
 /// - `async fn(In, RunContext) -> Result<Out, E>`
 /// - through [`with`], the same with an `Arc<State>` in front.
@@ -26,6 +28,7 @@ use crate::tool::{CallError, ToolOutput};
     label = "not an async function of the right form",
     note = "needed: `async fn(In) -> Result<Out, CallError>` or `async fn(In, RunContext) -> Result<Out, CallError>`",
     note = "`In` is one owned struct that derives `serde::Deserialize` and `schemars::JsonSchema`; `Out` implements `serde::Serialize`",
+    note = "the error is `CallError` or implements `std::error::Error`: for a boxed one write `map_err(CallError::Internal)`",
     note = "the future must be `Send`: hold no `Rc`, `RefCell` borrow or `MutexGuard` across an await",
     note = "to use shared state, write `with(state, async |state: Arc<State>, input: In| ..)` instead of capturing it"
 )]
@@ -69,6 +72,21 @@ where
 
     async fn call(&self, input: In, cx: &RunContext) -> Result<Out, CallError> {
         self(input, cx.clone()).await.map_err(Into::into)
+    }
+}
+
+impl<F, Fut, Out, E> Function<()> for F
+where
+    F: Fn() -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Out, E>> + Send,
+    Out: IntoOutput,
+    E: Into<CallError>,
+{
+    type Input = ();
+    type Output = Out;
+
+    async fn call(&self, (): (), _: &RunContext) -> Result<Out, CallError> {
+        self().await.map_err(Into::into)
     }
 }
 
@@ -161,9 +179,17 @@ pub(super) async fn call_with_json<A, F: Function<A>>(
     input: &Value,
     cx: &RunContext,
 ) -> Result<ToolOutput, CallError> {
-    let input =
-        F::Input::deserialize(input).map_err(|error| CallError::Tell(format!("the arguments do not fit: {error}")))?;
-    function.call(input, cx).await?.into_output()
+    function.call(decode(input)?, cx).await?.into_output()
+}
+
+fn decode<In: DeserializeOwned>(input: &Value) -> Result<In, CallError> {
+    let unfit = match In::deserialize(input) {
+        Ok(input) => return Ok(input),
+        Err(unfit) => unfit,
+    };
+    // A unit has no fields and is `null` to serde, where models write an object without fields.
+    let unit = input.as_object().filter(|fields| fields.is_empty()).and_then(|_| In::deserialize(Value::Null).ok());
+    unit.ok_or_else(|| CallError::Tell(format!("the arguments do not fit: {unfit}")))
 }
 
 /// The settings that tools and Sub-Agents made of functions share.

@@ -1,17 +1,21 @@
 //! The step `act`: the calls of a turn are made, in parallel, each with exactly one result.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
 use super::builder::{Agent, Callable};
 use super::drive::Next;
-use super::slot::{self, Job, Settlement, Worked};
+use super::invoke::TIMEOUT;
+use super::slot::{self, Earlier, Job, Settlement, Worked};
 use super::state::{LoopState, Open, Slot, Work};
 use crate::agent_error::AgentError;
 use crate::amount::Spend;
 use crate::budget::Limits;
 use crate::conversation::{Entry, OpenTurn};
-use crate::message::Call;
+use crate::message::{Arguments, Call};
 use crate::path::CallPosition;
 use crate::pending::{Pending, PendingKind};
 use crate::run_context::RunContext;
@@ -21,16 +25,19 @@ pub(super) async fn act(agent: &Agent, state: &mut LoopState, cx: &RunContext) -
     let Work::Open(open) = &mut state.work else { return Ok(Next::Row) };
     ensure_children_fit(agent, open)?;
 
+    let mut earlier = EarlierCalls::before(&open.turn, said_before, agent.bounds.fan_out);
+    let calls_of_turn = u32::try_from(open.slots.len()).unwrap_or(u32::MAX).min(agent.bounds.fan_out);
     let mut jobs = Vec::with_capacity(open.slots.iter().filter(|slot| slot.has_work()).count());
     let calls = open.turn.reply().each_call().cloned().zip(open.slots.iter().cloned());
     for (index, (call, slot)) in calls.enumerate() {
+        let position = CallPosition { turn, slot: u32::try_from(index).unwrap_or(u32::MAX) };
+        // What is over the bound is refused without a look.
+        let earlier = if position.slot < agent.bounds.fan_out { earlier.and(&call) } else { Earlier::default() };
         if slot.has_work() {
-            let position = CallPosition { turn, slot: u32::try_from(index).unwrap_or(u32::MAX) };
-            let repeated = count_identical(&open.turn, said_before, index, &call);
             let Call { name, arguments, .. } = call;
-            jobs.push(Job { index, position, name, arguments, slot, repeated });
+            jobs.push(Job { position, name, arguments, slot, earlier, calls_of_turn });
         } else {
-            set_aside(&slot, cx);
+            carve_out_again(&slot, cx);
         }
     }
 
@@ -64,33 +71,61 @@ pub(super) async fn act(agent: &Agent, state: &mut LoopState, cx: &RunContext) -
 
 /// Records how far a call came.
 fn settle(open: &mut Open, index: usize, worked: Worked) -> Result<(), AgentError> {
-    let slot = match worked? {
-        Settlement::Settled(result) => {
-            open.turn.settle(index, result).map_err(AgentError::internal)?;
-            Slot::Settled
+    let (result, failed) = match worked? {
+        Settlement::Settled(result) => (result, Ok(())),
+        Settlement::Unkept(result, error) => (result, Err(error)),
+        Settlement::Open(slot) => {
+            put(open, index, slot);
+            return Ok(());
         }
-        Settlement::Open(slot) => slot,
     };
+    open.turn.settle(index, result).map_err(AgentError::internal)?;
+    put(open, index, Slot::Settled);
+    failed
+}
+
+fn put(open: &mut Open, index: usize, slot: Slot) {
     if let Some(place) = open.slots.get_mut(index) {
         *place = slot;
     }
-    Ok(())
 }
 
-/// How often this call was made before in this run, in the turn's earlier slots included.
-fn count_identical(turn: &OpenTurn, said_before: usize, index: usize, call: &Call) -> usize {
-    let same = |other: &Call| other.name == call.name && other.arguments == call.arguments;
-    let earlier = turn.conversation().entries().iter().skip(said_before).map(|entry| match entry {
-        Entry::Agent(turn) => turn.reply().each_call().filter(|call| same(call)).count(),
-        Entry::User(_) => 0,
-    });
-    earlier.sum::<usize>() + turn.reply().each_call().take(index).filter(|call| same(call)).count()
+/// The calls that were made before in a run, by function and arguments.
+struct EarlierCalls(HashMap<(Arc<str>, Arguments), Earlier>);
+
+impl EarlierCalls {
+    /// Those of the turns before `turn`, as far as they were within the bound of calls a turn.
+    fn before(turn: &OpenTurn, said_before: usize, fan_out: u32) -> Self {
+        let mut calls = Self(HashMap::new());
+        for entry in turn.conversation().entries().iter().skip(said_before) {
+            let Entry::Agent(turn) = entry else { continue };
+            for (call, result) in turn.reply().each_call().zip(turn.results()).take(fan_out as usize) {
+                calls.and(call);
+                if result.failure().is_some_and(|failure| failure.code.as_str() == TIMEOUT) {
+                    calls.of(call).timed_out = true;
+                }
+            }
+        }
+        calls
+    }
+
+    /// What became of this call before; from now on it counts as made.
+    fn and(&mut self, call: &Call) -> Earlier {
+        let known = self.of(call);
+        let before = *known;
+        known.calls = known.calls.saturating_add(1);
+        before
+    }
+
+    fn of(&mut self, call: &Call) -> &mut Earlier {
+        self.0.entry((call.name.clone(), call.arguments.clone())).or_default()
+    }
 }
 
-/// Sets the budget of durable calls aside that others are still making.
-fn set_aside(slot: &Slot, cx: &RunContext) {
+/// Carves the budget of durable calls out again that others are still making.
+fn carve_out_again(slot: &Slot, cx: &RunContext) {
     for limits in slot.pending().filter_map(durable_limits) {
-        cx.run().set_aside(cx.lease().hold(carve_out(limits)));
+        cx.run().carve_out(cx.lease().carve_out(carve_out(limits)));
     }
 }
 

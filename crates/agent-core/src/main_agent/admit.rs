@@ -7,9 +7,11 @@ use serde_json::Value;
 use super::drive::{Next, wait_for};
 use super::state::{LoopState, Work};
 use crate::agent_error::AgentError;
+use crate::caller::Caller;
 use crate::conversation::{Conversation, Entry};
+use crate::error::ErrorCode;
 use crate::event::{EventKind, Verdict};
-use crate::message::UserMessage;
+use crate::message::{CallFailure, UserMessage};
 use crate::pending::{Answer, AnswerValue, PendingKind};
 use crate::policy::{Action, Decision};
 use crate::run_context::RunContext;
@@ -26,6 +28,7 @@ pub(super) async fn admit(state: &mut LoopState, cx: &RunContext) -> Result<Next
         let action = Action::Request { message: &message, approved_by: &state.approved_by };
         match cx.policies().decide(action, cx).await {
             Decision::Allow => return Ok(Next::Row),
+            Decision::Replace(text) if text == *message.joined_text() => return Ok(Next::Row),
             Decision::Replace(text) => {
                 decided(cx, REQUEST, Verdict::Replace, "");
                 replace_message(state, &text)?;
@@ -46,12 +49,18 @@ pub(super) async fn admit(state: &mut LoopState, cx: &RunContext) -> Result<Next
                     schema: Some(Arc::new(serde_json::json!({"type": "string"}))),
                     approved_by,
                 };
-                wait_for(state, REQUEST, kind, false, cx);
+                wait_for(state, REQUEST, kind, cx);
                 return Ok(Next::Suspend);
             }
         }
     }
     Err(undecided(REQUEST))
+}
+
+/// A replacement that cannot take the place of what it replaces.
+pub(super) fn invalid_replacement(message: impl Into<Arc<str>>) -> AgentError {
+    let code = ErrorCode::new("policy.invalid_replacement");
+    AgentError::Failed(CallFailure { code, message: message.into() })
 }
 
 /// A policy that goes on replacing.
@@ -67,15 +76,22 @@ pub(super) fn answered(state: &mut LoopState, answer: Answer) -> Result<(), Agen
             replace_message(state, &text)?;
             state.approved_by = vec![answer.by];
         }
-        _ => state.approved_by.push(answer.by),
+        _ => agree(&mut state.approved_by, answer.by),
     }
     Ok(())
+}
+
+/// Notes that `by` agreed: each person once.
+pub(super) fn agree(approved_by: &mut Vec<Caller>, by: Caller) {
+    if !approved_by.iter().any(|earlier| earlier.is_same_person(&by)) {
+        approved_by.push(by);
+    }
 }
 
 /// Puts `text` in the place of the request.
 fn replace_message(state: &mut LoopState, text: &Value) -> Result<(), AgentError> {
     let Value::String(text) = text else {
-        return Err(AgentError::tell("a request can be replaced by text only"));
+        return Err(invalid_replacement("a request can be replaced by text only"));
     };
     let mut entries = state.work.conversation().entries().to_vec();
     if let Some(last) = entries.iter_mut().rfind(|entry| matches!(entry, Entry::User(_))) {

@@ -18,7 +18,7 @@ use crate::error::InvalidValue;
 pub struct Bounds {
     /// How often the model is asked to go on, repairs not counted. Default 16.
     pub turns: u32,
-    /// How many calls deep agents may nest below the Main Agent. Default 4.
+    /// How many calls deep agents may nest below the Main Agent, at most 8. The Main Agent's holds for the whole tree. Default 4.
     pub depth: u32,
     /// How often one agent may stand in a path of calls. Default 2.
     pub same_agent_in_path: u32,
@@ -37,6 +37,9 @@ pub struct Bounds {
     /// How long one call of a Sub-Agent may take, unless its card says otherwise. Default 5 minutes.
     pub agent_timeout: Duration,
 }
+
+/// Saved states nest like agents do, and readers of JSON stop at 128 levels.
+const MAX_DEPTH: u32 = 8;
 
 impl Default for Bounds {
     fn default() -> Self {
@@ -93,10 +96,20 @@ impl Bounds {
 
     /// Whether a run under these bounds can do anything at all.
     pub(super) fn ensure_valid(&self) -> Result<(), InvalidValue> {
-        let needed = [("turns", self.turns), ("in_flight", self.in_flight), ("attempts", self.attempts)];
-        match needed.into_iter().find(|(_, value)| *value == 0) {
-            Some((field, value)) => Err(InvalidValue::new(format!("bounds.{field}"), value, "at least 1")),
-            None => Ok(()),
+        let needed = [
+            ("turns", self.turns),
+            ("same_agent_in_path", self.same_agent_in_path),
+            ("fan_out", self.fan_out),
+            ("in_flight", self.in_flight),
+            ("identical_calls", self.identical_calls),
+            ("attempts", self.attempts),
+        ];
+        if let Some((field, value)) = needed.into_iter().find(|(_, value)| *value == 0) {
+            return Err(InvalidValue::new(format!("bounds.{field}"), value, "at least 1"));
         }
+        if self.depth > MAX_DEPTH {
+            return Err(InvalidValue::new("bounds.depth", self.depth, format!("at most {MAX_DEPTH}")));
+        }
+        Ok(())
     }
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::admit::{MAX_REPLACEMENTS, decided, undecided};
+use super::admit::{MAX_REPLACEMENTS, agree, decided, invalid_replacement, undecided};
 use super::builder::Agent;
 use super::drive::{Next, text_of, wait_for};
 use super::state::{Concluded, LoopState, Work};
+use super::step::Stage;
 use super::think::repair;
 use crate::agent_error::AgentError;
 use crate::event::Verdict;
@@ -30,6 +31,8 @@ pub(super) async fn conclude(agent: &Agent, state: &mut LoopState, cx: &RunConte
             (None, Err(problem)) => {
                 let (reply, conversation) = (draft.reply.clone(), std::mem::take(&mut draft.conversation));
                 state.work = Work::Closed(conversation);
+                // Where it goes on if no attempt is left now.
+                state.at = agent.table.start_of(Stage::Fit);
                 let problem = format!("The answer does not fit its schema: {problem}.");
                 let bad = |attempts| AgentError::BadAnswer { attempts, problem: problem.clone() };
                 return repair(state, reply, &problem, cx).map_err(bad);
@@ -38,6 +41,10 @@ pub(super) async fn conclude(agent: &Agent, state: &mut LoopState, cx: &RunConte
         let action = Action::Answer { answer: &output, approved_by: &state.approved_by };
         match cx.policies().decide(action, cx).await {
             Decision::Allow => {
+                accept(state, output);
+                return Ok(Next::Row);
+            }
+            Decision::Replace(other) if other == output => {
                 accept(state, output);
                 return Ok(Next::Row);
             }
@@ -60,7 +67,7 @@ pub(super) async fn conclude(agent: &Agent, state: &mut LoopState, cx: &RunConte
                     schema: agent.answer.as_ref().map(|schema| schema.as_value().clone()),
                     approved_by: state.approved_by.clone(),
                 };
-                wait_for(state, ANSWER, kind, false, cx);
+                wait_for(state, ANSWER, kind, cx);
                 return Ok(Next::Suspend);
             }
         }
@@ -80,7 +87,7 @@ pub(super) fn answered(agent: &Agent, state: &mut LoopState, answer: Answer) -> 
             }
             state.approved_by = vec![answer.by];
         }
-        _ => state.approved_by.push(answer.by),
+        _ => agree(&mut state.approved_by, answer.by),
     }
     Ok(())
 }
@@ -92,7 +99,14 @@ fn read_answer(agent: &Agent, reply: &Reply) -> Result<Value, String> {
         return Ok(Value::from(if text.is_empty() { refusal } else { &text }));
     }
     let Some(schema) = &agent.answer else { return Ok(Value::from(text)) };
-    let value = serde_json::from_str(without_fence(&text)).map_err(|error| format!("it is no JSON ({error})"))?;
+    let value = match serde_json::from_str(without_fence(&text)) {
+        Ok(value) => value,
+        Err(error) => {
+            // An answer type that is a text takes the text as it is.
+            let text = Value::from(text);
+            return if schema.check(&text).is_ok() { Ok(text) } else { Err(format!("it is no JSON ({error})")) };
+        }
+    };
     schema.check(&value).map_err(|violation| violation.to_string())?;
     Ok(value)
 }
@@ -104,12 +118,12 @@ fn without_fence(text: &str) -> &str {
     inner.strip_prefix("json").unwrap_or(inner)
 }
 
-/// Whether a policy's or a person's answer is of the agent's answer type.
-fn ensure_fits(agent: &Agent, output: &Value) -> Result<(), AgentError> {
+/// Whether a policy's, a step's or a person's answer is of the agent's answer type.
+pub(super) fn ensure_fits(agent: &Agent, output: &Value) -> Result<(), AgentError> {
     let Some(violation) = agent.answer.as_ref().and_then(|schema: &Schema| schema.check(output).err()) else {
         return Ok(());
     };
-    Err(AgentError::tell(format!("the answer that was put in place of the model's does not fit: {violation}")))
+    Err(invalid_replacement(format!("the answer that was put in place of the model's does not fit: {violation}")))
 }
 
 /// The answer becomes the agent's result and enters the conversation.

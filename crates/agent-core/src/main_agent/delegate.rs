@@ -1,5 +1,7 @@
 //! Delegating to a Sub-Agent: inline, resumed, or as a task of its own.
 
+use std::collections::HashSet;
+use std::mem;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -9,15 +11,18 @@ use tracing::Instrument;
 
 use super::act::carve_out;
 use super::builder::Callable;
-use super::slot::{Job, Settlement, Site, Worked, refuse};
+use super::invoke::{MAX_MESSAGE, over_budget};
+use super::slot::{Job, Settlement, Site, Worked, arguments_of, refuse};
 use super::state::{Progress, Slot, SuspendedCall};
+use super::stop::InFlight;
 use crate::agent_error::AgentError;
-use crate::amount::{MicroUsd, Tokens};
-use crate::budget::{Lease, Limits, Resource};
-use crate::error::ErrorCode;
+use crate::amount::{MicroUsd, Spend, Tokens};
+use crate::budget::{Lease, Limits, Reservation, Resource};
+use crate::error::{ErrorCode, shorten};
+use crate::event::EventKind;
+use crate::function::Effect;
 use crate::message::CallResult;
-use crate::path::CallPath;
-use crate::pending::PendingKind;
+use crate::pending::{Pending, PendingId, PendingKind};
 use crate::sub_agent::{Begin, Outcome, SubAgent, Suspension};
 use crate::telemetry::{record_error, task_span};
 
@@ -31,15 +36,29 @@ impl Site<'_> {
         if !state.is_of(child.card()) {
             state = child.migrate(state)?;
         }
-        let begin = Begin::Resume { state, answers: suspended.answers.clone() };
-        let settlement = self.run_agent(&**child, begin, &mut progress).await?;
-        match settlement {
-            Settlement::Settled(result) => self.keep(job, &suspended.progress, result).await,
-            open @ Settlement::Open(_) => Ok(open),
+        let arguments = match arguments_of(job, &progress) {
+            Ok(arguments) => arguments,
+            Err(result) => return Ok(Settlement::Settled(result)),
+        };
+        for answer in suspended.answers.iter().filter(|answer| self.tells_for(&answer.pending)) {
+            self.cx.emit_kind(|| EventKind::Answered { answer: answer.clone().into() });
         }
+        let begin = Begin::Resume { state, answers: suspended.answers.clone() };
+        self.once(begin, None, &arguments, &mut progress, Some(suspended)).await
     }
 
-    pub(super) async fn run_agent(&self, child: &dyn SubAgent, begin: Begin, progress: &mut Progress) -> Worked {
+    /// Whether the run emits the events of this wait: an agent that only delegates emits its own.
+    fn tells_for(&self, pending: &PendingId) -> bool {
+        self.spec.effect != Effect::Delegated && pending.path == *self.cx.path()
+    }
+
+    pub(super) async fn run_agent(
+        &self,
+        child: &dyn SubAgent,
+        begin: Begin,
+        progress: &mut Progress,
+        resumed: Option<&SuspendedCall>,
+    ) -> Worked {
         let card = child.card();
         let span = task_span!(
             "invoke_agent",
@@ -52,13 +71,19 @@ impl Site<'_> {
             "gen_ai.agent.version" = card.version.as_str(),
         );
         let running = AssertUnwindSafe(child.run(begin, &self.cx)).catch_unwind();
+        let mut in_flight = InFlight::new(self, progress, resumed);
         let result = match self.cx.within_deadline(running).instrument(span.clone()).await {
             Ok(Ok(Ok(Outcome::Completed(value)))) => self.presentable(CallResult::done(value)),
-            Ok(Ok(Ok(Outcome::Suspended(suspension)))) => return self.suspended(suspension, progress),
+            Ok(Ok(Ok(Outcome::Suspended(suspension)))) => {
+                in_flight.end();
+                let known = resumed.map_or(&[][..], |resumed| &resumed.suspension.pending);
+                return Ok(self.suspended(suspension, in_flight.progress, known));
+            }
             Ok(Ok(Err(error))) => self.agent_failure(error)?,
             Ok(Err(_panic)) => CallResult::failed(ErrorCode::new("call.panicked"), "the agent failed"),
             Err(_deadline) => self.timed_out()?,
         };
+        in_flight.end();
         if let Some(failure) = result.failure() {
             record_error(&span, &failure.code);
         }
@@ -75,44 +100,63 @@ impl Site<'_> {
                 tracing::warn!(agent = &*self.spec.name, path = %self.cx.path(), error = &*source, "an agent failed");
                 Ok(CallResult::failed(ErrorCode::new("run.internal"), "the agent failed"))
             }
-            error => Ok(CallResult::failed(error.code(), error.to_string())),
+            error => Ok(CallResult::failed(error.code(), shorten(&error.to_string(), MAX_MESSAGE))),
         }
     }
 
-    /// A child that waits: what it waits for must have come up in it or below it, or its answers could not find it.
-    fn suspended(&self, suspension: Suspension, progress: &mut Progress) -> Worked {
-        let is_inside = |path: &CallPath| path.starts_with(self.cx.path());
-        let strays =
-            suspension.pending.iter().any(|pending| pending.id.run != self.cx.run_id() || !is_inside(&pending.id.path));
-        if strays || (suspension.pending.is_empty() && !suspension.runnable) {
-            let message = "the agent waits for something that is not its own, or for nothing";
-            return Ok(refuse("call.invalid_suspension", message));
+    /// A child that waits: each of its waits must have come up in it or below it, once, or its answer could not find it.
+    fn suspended(&self, suspension: Suspension, progress: &mut Progress, known: &[Pending]) -> Settlement {
+        let ids: HashSet<&PendingId> = suspension.pending.iter().map(|pending| &pending.id).collect();
+        let is_own = |id: &PendingId| {
+            id.run == self.cx.run_id() && id.path.starts_with(self.cx.path()) && !self.cx.run().answered.contains(id)
+        };
+        let idle = ids.is_empty() && !suspension.runnable;
+        if idle || ids.len() < suspension.pending.len() || !ids.into_iter().all(is_own) {
+            let message = "the agent waits for nothing, for something that is not its own, or for something a second time";
+            return refuse("call.invalid_suspension", message);
         }
-        let (lease, progress) = (self.cx.lease().save(), std::mem::take(progress));
-        Ok(Settlement::Open(Slot::Child(Box::new(SuspendedCall { suspension, lease, progress, answers: Vec::new() }))))
+        let new = |pending: &&Pending| known.iter().all(|known| known.id != pending.id);
+        for pending in suspension.pending.iter().filter(new).filter(|pending| self.tells_for(&pending.id)) {
+            self.cx.emit_kind(|| EventKind::Waiting { pending: pending.clone().into() });
+        }
+        let mut progress = mem::take(progress);
+        progress.next_attempt();
+        let (lease, remaining_ms) = (self.cx.lease().save(), self.remaining_ms());
+        let call = SuspendedCall { suspension, lease, remaining_ms, progress, answers: Vec::new() };
+        Settlement::Open(Slot::Child(Box::new(call)))
     }
 
-    /// Leaves a durable call to the orchestrator, with its budget set aside.
-    pub(super) async fn hand_over(&self, child: &dyn SubAgent, input: Arc<Value>, progress: &mut Progress) -> Worked {
+    /// Leaves a durable call to the orchestrator, with its budget carved out.
+    pub(super) async fn hand_over(
+        &self,
+        child: &dyn SubAgent,
+        input: Arc<Value>,
+        progress: &mut Progress,
+        count: Option<Reservation>,
+    ) -> Worked {
+        if let Some(count) = count {
+            count.settle(Spend::tool_call());
+        }
         let card = child.card();
-        let limits = within(&card.limits, self.above.lease());
+        let limits = within(&card.limits, self.above.lease(), self.calls_of_turn);
         match self.above.reserve(carve_out(&limits)).await {
-            Ok(reservation) => self.cx.run().set_aside(reservation),
-            Err(AgentError::Budget(exceeded)) => {
-                return Ok(refuse("budget.exceeded", format!("the call is not made: {exceeded}")));
-            }
+            Ok(reservation) => self.cx.run().carve_out(reservation.into_carve_out()),
+            Err(AgentError::Budget(exceeded)) => return Ok(over_budget(&exceeded)),
             Err(error) => return Err(error),
         }
+        self.cx.emit_kind(|| self.started(&input));
         let (agent, version) = (card.id().clone(), card.version.clone());
         Ok(self.wait("result", PendingKind::DurableCall { agent, version, input, limits }, progress))
     }
 }
 
-/// The ceilings of a durable call: its own, and where it has none, what its parent has left.
-fn within(limits: &Limits, lease: &Lease) -> Limits {
+/// The ceilings of a durable call: its own, and where it has none, its share of what its parent has left among the calls of the
+/// turn: they are made side by side.
+fn within(limits: &Limits, lease: &Lease, calls: u32) -> Limits {
     let left = |own: Option<u64>, resource| match (own, lease.unspent(resource)) {
         (Some(own), Some(left)) => Some(own.min(left)),
-        (own, left) => own.or(left),
+        (Some(own), None) => Some(own),
+        (None, _) => lease.share(resource, calls),
     };
     let as_calls = |calls: u64| u32::try_from(calls).unwrap_or(u32::MAX);
     Limits {

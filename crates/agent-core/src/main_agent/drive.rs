@@ -7,10 +7,12 @@ use serde_json::Value;
 use super::builder::Agent;
 use super::state::{Concluded, Draft, LoopState, Wait, Work};
 use super::step::{Flow, Stage, StepView};
+use super::conclude::ensure_fits;
 use super::{act, admit, conclude, fit, think};
 use crate::agent_error::AgentError;
 use crate::event::EventKind;
-use crate::message::{CallResult, FinishReason, Reply};
+use crate::message::{CallResult, Reply};
+use crate::model::ModelErrorClass;
 use crate::pending::{Answer, AnswerValue, PendingKind};
 use crate::provenance::{Level, Provenance};
 use crate::recovery::Recovered;
@@ -44,55 +46,58 @@ pub(super) async fn live(
     revived: Option<Vec<Answer>>,
     cx: &RunContext,
 ) -> Result<Ended, AgentError> {
-    if let Some(ended) = enter(agent, state, revived, cx)? {
-        return Ok(ended);
-    }
-    match drive(agent, state, cx).await {
-        Err(failed) if can_recover(&failed) => Box::pin(recover(agent, state, failed, cx)).await,
-        ended => ended,
-    }
-}
-
-/// Hands answers to what waits for them. A person's answer in place of the agent's ends it at once.
-fn enter(
-    agent: &Agent,
-    state: &mut LoopState,
-    revived: Option<Vec<Answer>>,
-    cx: &RunContext,
-) -> Result<Option<Ended>, AgentError> {
     let resumed = revived.is_some();
     cx.emit_kind(|| EventKind::Started { agent: agent.card.id().clone(), resumed });
     let answers = revived.unwrap_or_default();
     state.take_answers(answers, cx.path()).map_err(|pending| ResumeError::NotPending { pending })?;
-    if state.wait.as_ref().is_some_and(|wait| wait.for_recovery) {
-        return recovery_answered(agent, state, cx).map(Some);
+    // A person's answer in the agent's place is the last resort.
+    let is_last_resort = state.wait.as_ref().is_some_and(|wait| wait.for_recovery);
+    match drive(agent, state, cx).await {
+        Err(failed) if can_recover(&failed) && !is_last_resort => Box::pin(recover(agent, state, failed, cx)).await,
+        ended => ended,
     }
-    Ok(None)
 }
 
-/// Asks whether another level answers in the agent's place.
+/// Asks whether another level answers in the agent's place. Its answer is checked by the policy as the model's would be.
 async fn recover(
     agent: &Agent,
     state: &mut LoopState,
     failed: AgentError,
     cx: &RunContext,
 ) -> Result<Ended, AgentError> {
-    match (*agent.recovery).recover(&failed, state.work.conversation(), cx).await {
+    let recovered = (*agent.recovery).recover(&failed, state.work.conversation(), cx).await;
+    let recovered = match (recovered, &failed) {
+        // A chain of models that ends with a person.
+        (Recovered::Fail, AgentError::Model(error)) if error.class == ModelErrorClass::NeedsHuman => {
+            Recovered::Ask(PendingKind::question(&*error.message))
+        }
+        (recovered, _) => recovered,
+    };
+    match recovered {
         Recovered::Fail => Err(failed),
         Recovered::Answer(output) => {
-            let provenance = Provenance::after(vec![agent.model.info().level], Level::Rule);
-            recovered(cx, &failed, &provenance);
-            Ok(Ended::Concluded(settle_for(state, output, provenance)))
+            let provenance = fallen_back(agent, Level::Rule);
+            tell_recovered(cx, &failed, &provenance);
+            conclude_with(agent, state, output, provenance);
+            drive(agent, state, cx).await
         }
         Recovered::Ask(kind) => {
-            recovered(cx, &failed, &Provenance::after(vec![agent.model.info().level], Level::Human));
-            wait_for(state, "recovery", kind, true, cx);
+            tell_recovered(cx, &failed, &fallen_back(agent, Level::Human));
+            wait_for(state, RECOVERY, kind, cx);
             Ok(Ended::Suspended)
         }
     }
 }
 
-fn recovered(cx: &RunContext, failed: &AgentError, provenance: &Provenance) {
+/// The name of what a recovery asks a person.
+const RECOVERY: &str = "recovery";
+
+/// Where an answer comes from that is not the agent's model's.
+fn fallen_back(agent: &Agent, level: Level) -> Provenance {
+    Provenance::after(vec![agent.model.info().level], level)
+}
+
+fn tell_recovered(cx: &RunContext, failed: &AgentError, provenance: &Provenance) {
     cx.emit_kind(|| EventKind::Recovered {
         code: Box::new(failed.code()),
         fallback_path: provenance.fallback_path().into(),
@@ -137,7 +142,7 @@ async fn drive(agent: &Agent, state: &mut LoopState, cx: &RunContext) -> Result<
         let next = match (&row.host, row.stage) {
             (Some(step), _) => {
                 let flow = step.run(&mut StepView { state }, cx).await?;
-                follow(agent, state, flow, step.name(), cx)
+                follow(agent, state, flow, step.name(), cx)?
             }
             (None, Stage::Admit) => admit::admit(state, cx).await?,
             (None, Stage::Fit) => fit::fit(agent, state, cx).await?,
@@ -179,35 +184,53 @@ fn done(state: &mut LoopState) -> Result<Ended, AgentError> {
 }
 
 /// Does what a host's step asked for.
-fn follow(agent: &Agent, state: &mut LoopState, flow: Flow, step: &str, cx: &RunContext) -> Next {
+fn follow(
+    agent: &Agent,
+    state: &mut LoopState,
+    flow: Flow,
+    step: &str,
+    cx: &RunContext,
+) -> Result<Next, AgentError> {
     match flow {
-        Flow::Continue => Next::Row,
+        Flow::Continue => Ok(Next::Row),
         Flow::Wait(kind) => {
-            wait_for(state, step, kind, false, cx);
-            Next::Suspend
+            wait_for(state, step, kind, cx);
+            Ok(Next::Suspend)
         }
-        Flow::Conclude(output) if state.concluded.is_some() => {
-            // After `conclude` a step may still change the result.
-            let concluded = state.concluded.take();
-            state.concluded = concluded.map(|concluded| Concluded { output, ..concluded });
-            Next::Row
+        Flow::Conclude(_) if state.concluded.is_some() => {
+            Err(AgentError::tell(format!("the step `{step}` concludes after the answer was taken; it belongs before")))
         }
         Flow::Conclude(output) => {
-            let provenance = Provenance::after(vec![agent.model.info().level], Level::Rule);
-            let conversation = std::mem::take(&mut state.work).into_conversation(&CallResult::not_made());
-            let reply = Reply::text(text_of(&output)).into();
-            state.work = Work::Draft(Box::new(Draft { conversation, reply, replaced: Some(output), provenance }));
-            Next::Stage(Stage::Conclude)
+            ensure_fits(agent, &output)?;
+            let concluding = agent.table.stage(state.at) == Some(Stage::Conclude);
+            let at = state.at;
+            conclude_with(agent, state, output, fallen_back(agent, Level::Rule));
+            if concluding {
+                // The steps before it in this stage have run.
+                state.at = at;
+                return Ok(Next::Row);
+            }
+            Ok(Next::Stage(Stage::Conclude))
         }
     }
 }
 
+/// Puts an answer in the place of the model's, to be checked next. What was open is closed.
+fn conclude_with(agent: &Agent, state: &mut LoopState, output: Value, provenance: Provenance) {
+    let conversation = std::mem::take(&mut state.work).into_conversation(&CallResult::not_made());
+    let reply = Reply::text(text_of(&output)).into();
+    state.work = Work::Draft(Box::new(Draft { conversation, reply, replaced: Some(output), provenance }));
+    state.at = agent.table.own(Stage::Conclude);
+    state.approved_by.clear();
+    state.wait = None;
+}
+
 /// Notes that the run waits for this.
-pub(super) fn wait_for(state: &mut LoopState, name: &str, kind: PendingKind, for_recovery: bool, cx: &RunContext) {
+pub(super) fn wait_for(state: &mut LoopState, name: &str, kind: PendingKind, cx: &RunContext) {
     state.waits += 1;
     let pending = cx.pending(format!("{name}-{}", state.waits), kind);
     cx.emit_kind(|| EventKind::Waiting { pending: pending.clone().into() });
-    state.wait = Some(Box::new(Wait { pending, for_recovery, answer: None }));
+    state.wait = Some(Box::new(Wait { pending, for_recovery: name == RECOVERY, answer: None }));
 }
 
 /// Goes on with the step that waited. `false` when it waits for something else now.
@@ -218,6 +241,10 @@ async fn step_answered(
     cx: &RunContext,
 ) -> Result<bool, AgentError> {
     cx.emit_kind(|| EventKind::Answered { answer: answer.clone().into() });
+    if state.wait.as_ref().is_some_and(|wait| wait.for_recovery) {
+        recovery_answered(agent, state, answer)?;
+        return Ok(true);
+    }
     let row = agent.table.row(state.at);
     let Some(step) = row.and_then(|row| row.host.as_ref()) else {
         state.wait = None;
@@ -231,28 +258,18 @@ async fn step_answered(
     };
     let flow = step.answered(answer, &mut StepView { state }, cx).await?;
     state.wait = None;
-    let next = follow(agent, state, flow, step.name(), cx);
+    let next = follow(agent, state, flow, step.name(), cx)?;
     Ok(go_on(agent, state, next))
 }
 
-/// Takes a person's answer in place of the agent's, if it has come.
-fn recovery_answered(agent: &Agent, state: &mut LoopState, cx: &RunContext) -> Result<Ended, AgentError> {
-    let Some(answer) = state.wait.as_ref().and_then(|wait| wait.answer.clone()) else { return Ok(Ended::Suspended) };
-    cx.emit_kind(|| EventKind::Answered { answer: answer.clone().into() });
+/// Takes a person's answer in place of the agent's.
+fn recovery_answered(agent: &Agent, state: &mut LoopState, answer: Answer) -> Result<(), AgentError> {
     if let AnswerValue::Deny(reason) = answer.value {
         return Err(AgentError::Denied { reason });
     }
-    state.wait = None;
-    let output = answer.value.into_result().to_model_value();
-    let provenance = Provenance::after(vec![agent.model.info().level], Level::Human);
-    Ok(Ended::Concluded(settle_for(state, Arc::unwrap_or_clone(output), provenance)))
-}
-
-/// The result of another level, after the agent's own attempt failed. What was open is closed.
-fn settle_for(state: &mut LoopState, output: Value, provenance: Provenance) -> Concluded {
-    let conversation = std::mem::take(&mut state.work).into_conversation(&CallResult::not_made());
-    state.work = Work::Closed(conversation.conclude(Reply::text(text_of(&output))));
-    Concluded { output, refused: false, provenance, finish: FinishReason::Stop }
+    let output = Arc::unwrap_or_clone(answer.value.into_result().to_model_value());
+    conclude_with(agent, state, output, fallen_back(agent, Level::Human));
+    Ok(())
 }
 
 /// An answer as the text that stands in the conversation.

@@ -5,15 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use serde::Deserialize;
 use serde_json::Value;
 use tracing::Instrument;
 
 use super::builder::Callable;
 use super::slot::{Job, Settlement, Site, Worked, arguments_of, refuse};
-use super::state::Progress;
+use super::state::{Progress, Slot, SuspendedCall};
+use super::stop::InFlight;
 use crate::agent_error::AgentError;
 use crate::amount::Spend;
-use crate::error::ErrorCode;
+use crate::budget::{Exceeded, Reservation};
+use crate::error::{ErrorCode, shorten};
 use crate::event::EventKind;
 use crate::journal::Begun;
 use crate::message::CallResult;
@@ -24,6 +27,19 @@ use crate::sub_agent::{Begin, Dispatch};
 use crate::telemetry::{record_error, task_span};
 use crate::tool::{CallError, Tool, ToolOutput};
 
+/// What the journal knows of a call.
+enum Known {
+    Fresh,
+    Unknown,
+    Settled(Settlement),
+}
+
+/// The code of a call that did not answer in time.
+pub(super) const TIMEOUT: &str = "call.timeout";
+
+/// How many bytes of a function's own words the model reads.
+pub(super) const MAX_MESSAGE: usize = 4_096;
+
 impl Site<'_> {
     /// Settles a call with a result that came from outside, which the journal gets too.
     pub(super) async fn keep(&self, job: &Job, progress: &Progress, result: CallResult) -> Worked {
@@ -32,70 +48,154 @@ impl Site<'_> {
             return Ok(Settlement::Settled(result));
         }
         let Ok(arguments) = arguments_of(job, progress) else { return Ok(Settlement::Settled(result)) };
-        let (journal, key) = (self.cx.journal(), self.key(&arguments));
+        let (journal, key) = (self.cx.journal(), self.key(&arguments, progress));
         match journal.begin(&key).await? {
-            Begun::Finished(kept) => return Ok(Settlement::Settled(kept)),
-            Begun::Conflict => return Ok(conflict()),
-            Begun::Fresh | Begun::Unknown => journal.finish(&key, &result).await?,
+            Begun::Finished(kept) => Ok(Settlement::Settled(kept)),
+            Begun::Conflict => Ok(conflict()),
+            Begun::Fresh | Begun::Unknown => Ok(self.finish(&key, result).await),
         }
-        Ok(Settlement::Settled(result))
     }
 
-    fn key(&self, arguments: &Value) -> CallKey {
-        CallKey::new(self.cx.run_id(), self.cx.path().clone(), &self.spec.name, arguments)
+    /// Keeps a result, which stands even if the journal fails.
+    async fn finish(&self, key: &CallKey, result: CallResult) -> Settlement {
+        match self.cx.journal().finish(key, &result).await {
+            Ok(()) => Settlement::Settled(result),
+            Err(error) => Settlement::Unkept(result, error.into()),
+        }
+    }
+
+    fn key(&self, arguments: &Value, progress: &Progress) -> CallKey {
+        let key = CallKey::new(self.cx.run_id(), self.cx.path().clone(), &self.spec.name, arguments);
+        // Odd numbers are for what is left at the end of the attempt before them.
+        key.with_attempt(u32::from(progress.attempt) * 2)
     }
 
     /// Makes an allowed call: counts it, asks the journal, runs it.
     pub(super) async fn make(&self, arguments: &Arc<Value>, progress: &mut Progress) -> Worked {
-        // A call that is repeated was counted when it began.
-        let count = if progress.repeat { Spend::ZERO } else { Spend::tool_call() };
-        if let Err(exceeded) = self.cx.lease().charge(count) {
-            return Ok(refuse("budget.exceeded", format!("the call is not made: {exceeded}")));
-        }
+        // On its caller's account, since an agent's own ceilings are for what it does itself; and counted when it begins.
+        let count = if progress.begun { None } else { Some(self.above.lease().try_reserve(Spend::tool_call())) };
+        let count = match count.transpose() {
+            Ok(count) => count,
+            Err(exceeded) => return Ok(over_budget(&exceeded)),
+        };
         if let Callable::Agent(child) = self.callable
             && child.card().dispatch == Dispatch::Durable
         {
-            return Box::pin(self.hand_over(&**child, arguments.clone(), progress)).await;
+            return Box::pin(self.hand_over(&**child, arguments.clone(), progress, count)).await;
         }
-        let key = self.spec.effect.is_journaled().then(|| Box::new(self.key(arguments)));
-        if let Some(key) = key.as_deref().filter(|_| !progress.repeat) {
-            match self.cx.journal().begin(key).await? {
-                Begun::Fresh => {}
-                Begun::Finished(result) => return Ok(Settlement::Settled(result)),
-                Begun::Unknown if self.spec.effect.is_repeatable() => {}
-                Begun::Unknown => return Box::pin(self.reconcile(key, arguments.clone(), progress)).await,
-                Begun::Conflict => return Ok(conflict()),
+        let begin = Begin::Start { input: arguments.clone() };
+        self.once(begin, count, arguments, progress, None).await
+    }
+
+    /// Begins a call, or goes on with one that was suspended, unless that happened before.
+    pub(super) async fn once(
+        &self,
+        begin: Begin,
+        count: Option<Reservation>,
+        arguments: &Arc<Value>,
+        progress: &mut Progress,
+        resumed: Option<&SuspendedCall>,
+    ) -> Worked {
+        let key = self.spec.effect.is_journaled().then(|| Box::new(self.key(arguments, progress)));
+        let known = match key.as_deref() {
+            Some(key) => self.ask_journal(key).await?,
+            None => Known::Fresh,
+        };
+        if let Some(count) = count {
+            count.settle(Spend::tool_call());
+        }
+        match (known, key.as_deref()) {
+            (Known::Settled(settlement), _) => return Ok(settlement),
+            (Known::Fresh, _) if !progress.begun => {}
+            (Known::Fresh | Known::Unknown, Some(key)) if !self.spec.effect.is_repeatable() => {
+                return Box::pin(self.reconcile(key, arguments.clone(), progress, resumed)).await;
             }
+            (Known::Fresh | Known::Unknown, _) => {}
         }
-        self.cx.emit_kind(|| EventKind::CallStarted {
-            function: self.spec.name.clone(),
-            arguments: arguments.to_string().into(),
-        });
+        if resumed.is_none() {
+            self.cx.emit_kind(|| self.started(arguments));
+        }
         let settlement = match self.callable {
             Callable::Tool(tool) => self.call_tool(&**tool, arguments, progress).await?,
-            Callable::Agent(child) => {
-                let begin = Begin::Start { input: arguments.clone() };
-                Box::pin(self.run_agent(&**child, begin, progress)).await?
-            }
+            Callable::Agent(child) => Box::pin(self.run_agent(&**child, begin, progress, resumed)).await?,
         };
-        if let (Some(key), Settlement::Settled(result)) = (key.as_deref(), &settlement) {
-            self.cx.journal().finish(key, result).await?;
+        match (key.as_deref(), settlement) {
+            (Some(key), Settlement::Settled(result)) => Ok(self.finish(key, result).await),
+            (Some(key), Settlement::Open(Slot::Child(left))) => Box::pin(self.leave(key, left)).await,
+            (_, settlement) => Ok(settlement),
         }
-        Ok(settlement)
+    }
+
+    /// What the journal knows of a call, which begins unless it is known.
+    async fn ask_journal(&self, key: &CallKey) -> Result<Known, AgentError> {
+        Ok(match self.cx.journal().begin(key).await? {
+            Begun::Fresh => Known::Fresh,
+            Begun::Finished(result) => Known::Settled(Settlement::Settled(result)),
+            Begun::Conflict => Known::Settled(conflict()),
+            Begun::Unknown => match Box::pin(self.left(key)).await? {
+                Some(left) => Known::Settled(Settlement::Open(Slot::Child(left))),
+                None => Known::Unknown,
+            },
+        })
+    }
+
+    /// Keeps what a Sub-Agent left when it was suspended, so that a copy of the run goes on from there too.
+    async fn leave(&self, key: &CallKey, left: Box<SuspendedCall>) -> Worked {
+        let body = serde_json::to_value(&left).map_err(AgentError::internal)?;
+        self.cx.journal().finish(&suspension_of(key), &CallResult::done(body)).await?;
+        Ok(Settlement::Open(Slot::Child(left)))
+    }
+
+    /// What a Sub-Agent left in another copy of the run.
+    async fn left(&self, key: &CallKey) -> Result<Option<Box<SuspendedCall>>, AgentError> {
+        if let Callable::Agent(_) = self.callable
+            && let Begun::Finished(CallResult::Done(body)) = self.cx.journal().begin(&suspension_of(key)).await?
+        {
+            return SuspendedCall::deserialize(&*body).map(|left| Some(Box::new(left))).map_err(AgentError::internal);
+        }
+        Ok(None)
+    }
+
+    /// What became of a call whose outcome was unknown, if the journal heard of it since.
+    pub(super) async fn heard_since(&self, job: &Job, progress: &Progress) -> Result<Option<Settlement>, AgentError> {
+        let Ok(arguments) = arguments_of(job, progress) else { return Ok(None) };
+        match self.ask_journal(&self.key(&arguments, progress)).await? {
+            Known::Settled(settlement) => Ok(Some(settlement)),
+            Known::Fresh | Known::Unknown => Ok(None),
+        }
+    }
+
+    pub(super) fn started(&self, arguments: &Value) -> EventKind {
+        EventKind::CallStarted { function: self.spec.name.clone(), arguments: arguments.to_string().into() }
     }
 
     /// A call began in another life of the run, and no result was kept: the tool may know, else a person has to say.
-    async fn reconcile(&self, key: &CallKey, arguments: Arc<Value>, progress: &mut Progress) -> Worked {
-        if let Callable::Tool(tool) = self.callable {
-            let asked = AssertUnwindSafe((**tool).reconcile(&arguments, &self.cx)).catch_unwind();
-            if let Ok(Ok(Some(result))) = self.cx.within_deadline(asked).await {
-                self.cx.journal().finish(key, &result).await?;
-                return Ok(Settlement::Settled(result));
-            }
+    async fn reconcile(
+        &self,
+        key: &CallKey,
+        arguments: Arc<Value>,
+        progress: &mut Progress,
+        resumed: Option<&SuspendedCall>,
+    ) -> Worked {
+        if let Callable::Tool(tool) = self.callable
+            && let Some(result) = self.known_outcome(&**tool, &arguments).await
+        {
+            return Ok(self.finish(key, result).await);
         }
-        progress.asked += 1;
+        progress.asked = progress.asked.saturating_add(1);
         let kind = PendingKind::UnknownOutcome { function: self.spec.name.clone(), arguments };
-        Ok(self.wait(&format!("outcome-{}", progress.asked), kind, progress))
+        let mut waiting = self.wait(&format!("outcome-{}", progress.asked), kind, progress);
+        if let Settlement::Open(Slot::Waits(call)) = &mut waiting {
+            call.suspended = resumed.cloned().map(Box::new);
+        }
+        Ok(waiting)
+    }
+
+    /// What became of a call, if the tool can find out.
+    async fn known_outcome(&self, tool: &dyn Tool, arguments: &Value) -> Option<CallResult> {
+        let asked = AssertUnwindSafe(tool.reconcile(arguments, &self.cx)).catch_unwind();
+        let known = self.cx.within_deadline(asked).await.ok()?.ok()??;
+        Some(self.presentable(known))
     }
 
     async fn call_tool(&self, tool: &dyn Tool, arguments: &Value, progress: &mut Progress) -> Worked {
@@ -110,23 +210,39 @@ impl Site<'_> {
             "gen_ai.tool.type" = "function",
         );
         let called = AssertUnwindSafe(tool.call(arguments, &self.cx)).catch_unwind();
+        let mut in_flight = InFlight::new(self, progress, None);
         let result = match self.cx.within_deadline(called).instrument(span.clone()).await {
             Ok(Ok(Ok(ToolOutput::Done(value)))) => self.presentable(CallResult::done(value)),
-            Ok(Ok(Ok(ToolOutput::Waits(kind)))) => return Ok(self.wait("result", kind, progress)),
+            Ok(Ok(Ok(ToolOutput::Waits(kind)))) => {
+                in_flight.end();
+                drop(in_flight);
+                return Ok(self.tool_waits(kind, progress));
+            }
             Ok(Ok(Err(error))) => self.tool_failure(error),
             Ok(Err(_panic)) => CallResult::failed(ErrorCode::new("call.panicked"), "the function failed"),
             Err(_deadline) => self.timed_out()?,
         };
+        in_flight.end();
         if let Some(failure) = result.failure() {
             record_error(&span, &failure.code);
         }
         Ok(Settlement::Settled(result))
     }
 
+    fn tool_waits(&self, kind: PendingKind, progress: &mut Progress) -> Settlement {
+        match kind {
+            PendingKind::Question { .. } | PendingKind::External { .. } => self.wait("result", kind, progress),
+            PendingKind::Approval { .. } | PendingKind::DurableCall { .. } | PendingKind::UnknownOutcome { .. } => {
+                let message = format!("the function waits for `{}`, for which only the run itself waits", kind.name());
+                refuse("call.invalid_wait", message)
+            }
+        }
+    }
+
     fn tool_failure(&self, error: CallError) -> CallResult {
         let code = error.code();
         match error {
-            CallError::Tell(message) => CallResult::failed(code, message),
+            CallError::Tell(message) => CallResult::failed(code, shorten(&message, MAX_MESSAGE)),
             CallError::Internal(source) => {
                 tracing::warn!(function = &*self.spec.name, path = %self.cx.path(), error = &*source, "a call failed");
                 CallResult::failed(code, "the function failed")
@@ -141,7 +257,7 @@ impl Site<'_> {
             return Err(AgentError::Deadline);
         }
         let message = "the function did not answer in time; whether it had an effect is unknown";
-        Ok(CallResult::failed(ErrorCode::new("call.timeout"), message))
+        Ok(CallResult::failed(ErrorCode::new(TIMEOUT), message))
     }
 
     /// A result as the model may see it: of the declared schema, and not too large.
@@ -158,6 +274,15 @@ impl Site<'_> {
         }
         result
     }
+}
+
+pub(super) fn over_budget(exceeded: &Exceeded) -> Settlement {
+    refuse("budget.exceeded", format!("the call is not made: {exceeded}"))
+}
+
+/// The key of what a Sub-Agent leaves when it is suspended.
+fn suspension_of(key: &CallKey) -> CallKey {
+    key.clone().with_attempt(key.attempt + 1)
 }
 
 fn conflict() -> Settlement {

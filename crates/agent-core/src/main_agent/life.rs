@@ -76,12 +76,12 @@ pub(super) fn resume(agent: &Agent, resume: Resume) -> Result<Box<Life>, Box<Fai
             return Err(refused(error, conversation, Some(saved)));
         }
     };
-    let mut answered = saved.answered;
-    answered.extend(answers.iter().map(|answer| answer.pending.clone()));
     let (lease, time_left) = match options.limits {
-        Some(limits) => (SavedLease { limits, ..saved.lease }, time_of(&limits)),
+        Some(limits) => (SavedLease { limits, ..saved.lease }, time_within(&limits, &saved)),
         None => (saved.lease, saved.time_left),
     };
+    let mut answered = saved.answered;
+    answered.extend(answers.iter().map(|answer| answer.pending.clone()));
     Ok(Box::new(Life {
         run_id: saved.run_id,
         task_id: saved.task_id,
@@ -95,6 +95,12 @@ pub(super) fn resume(agent: &Agent, resume: Resume) -> Result<Box<Life>, Box<Fai
         revived: Some(answers),
         options,
     }))
+}
+
+/// What is left of the time of new limits, after what was used under the old ones.
+fn time_within(limits: &Limits, saved: &RunState) -> Option<Duration> {
+    let used = time_of(&saved.lease.limits)?.saturating_sub(saved.time_left.unwrap_or_default());
+    time_of(limits).map(|time| time.saturating_sub(used))
 }
 
 fn time_of(limits: &Limits) -> Option<Duration> {
@@ -112,7 +118,12 @@ fn admit_answers(agent: &Agent, saved: &RunState, by: &Caller, answers: &[Answer
             return Err(ResumeError::NotAllowed { pending: answer.pending.clone(), user }.into());
         }
     }
-    nested::read_state(agent, saved.suspension.state.clone())
+    let state = nested::read_state(agent, saved.suspension.state.clone())?;
+    if state.pending() != saved.suspension.pending {
+        let problem = "it does not wait for what stands beside it";
+        return Err(AgentError::unreadable_state(&saved.suspension.state, problem));
+    }
+    Ok(state)
 }
 
 /// A failure before anything happened: the state goes back as it came.

@@ -18,6 +18,7 @@ mod run;
 mod slot;
 mod state;
 mod step;
+mod stop;
 mod table;
 mod think;
 mod wire;
@@ -31,6 +32,7 @@ pub use handle::RunHandle;
 pub use options::{Request, Resume, RunOptions};
 pub use outcome::{Failure, Report, RunOutcome, Suspended};
 pub use step::{Flow, Stage, Step, StepView};
+pub(crate) use stop::StoppedCalls;
 
 use self::builder::Agent;
 use self::handle::{FinishOnDrop, Link};

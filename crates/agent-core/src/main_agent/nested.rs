@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::MainAgent;
 use super::builder::{Agent, Callable};
 use super::drive::{Ended, live};
-use super::state::LoopState;
+use super::state::{LoopState, Slot, SuspendedCall};
 use super::wire;
 use crate::agent_error::AgentError;
 use crate::caller::Caller;
@@ -27,18 +27,17 @@ impl SubAgent for MainAgent {
 
     async fn run(&self, begin: Begin, cx: &RunContext) -> Result<Outcome, AgentError> {
         let agent = &*self.agent;
-        let (mut state, revived) = match begin {
+        let (state, revived) = match begin {
             Begin::Start { input } => {
                 let conversation = Conversation::new().say(request_text(&input));
                 (LoopState::new(conversation, 0, 0, agent.bounds.attempts), None)
             }
             Begin::Resume { state, answers } => (read_state(agent, state)?, Some(answers)),
         };
-        let cx = match &agent.policy {
-            Some(policy) => &cx.with_policy(policy.clone()),
-            None => cx,
-        };
-        let ended = live(agent, &mut state, revived, cx).await;
+        let cx = cx.for_main_agent(&agent.profile, agent.policy.as_ref());
+        let mut working = Working { agent, cx: &cx, state, ended: false };
+        let ended = live(agent, &mut working.state, revived, &cx).await;
+        working.ended = ended.as_ref().err().is_none_or(|error| !stops_the_run(error));
         let spent = cx.lease().spent();
         match ended {
             Ok(Ended::Concluded(concluded)) => {
@@ -47,11 +46,9 @@ impl SubAgent for MainAgent {
                 Ok(Outcome::Completed(concluded.output))
             }
             Ok(Ended::Suspended) => {
-                let pending = state.pending();
-                cx.emit_kind(|| EventKind::suspended(pending.len(), spent));
-                let body = wire::encode(&state, &agent.table).map_err(AgentError::internal)?;
-                let saved = AgentState::new(&agent.card, wire::SCHEMA, body);
-                Ok(Outcome::Suspended(Suspension { state: saved, pending, runnable: state.is_runnable() }))
+                let suspension = suspension(agent, &working.state)?;
+                cx.emit_kind(|| EventKind::suspended(suspension.pending.len(), spent));
+                Ok(Outcome::Suspended(suspension))
             }
             Err(error) => {
                 cx.emit_kind(|| EventKind::failed(&error, spent));
@@ -73,6 +70,50 @@ impl SubAgent for MainAgent {
     }
 }
 
+/// An agent at work below another one. When it is stopped with its run, what it had done is kept.
+struct Working<'a> {
+    agent: &'a Agent,
+    cx: &'a RunContext,
+    state: LoopState,
+    ended: bool,
+}
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        self.state.take_stopped(self.cx);
+        self.state.renew_attempts(self.agent.bounds.attempts);
+        if let Ok(suspension) = suspension(self.agent, &self.state) {
+            let left = Slot::Child(Box::new(SuspendedCall::left(suspension)));
+            self.cx.run().stopped.put(self.cx.path().clone(), left);
+        }
+    }
+}
+
+/// Whether a failure ends the whole run, and not only the agent where it happened.
+fn stops_the_run(error: &AgentError) -> bool {
+    match error {
+        AgentError::Journal(_)
+        | AgentError::State(_)
+        | AgentError::Panicked
+        | AgentError::Cancelled
+        | AgentError::Deadline => true,
+        _ => false,
+    }
+}
+
+/// The agent as a value, for whoever resumes it.
+pub(super) fn suspension(agent: &Agent, state: &LoopState) -> Result<Suspension, AgentError> {
+    let body = wire::encode(state, &agent.table).map_err(AgentError::internal)?;
+    Ok(Suspension {
+        state: AgentState::new(&agent.card, wire::SCHEMA, body),
+        pending: state.pending(),
+        runnable: state.is_runnable(),
+    })
+}
+
 /// What the input says, for the model: the text of an input that is only a text, else JSON.
 fn request_text(input: &Value) -> Arc<str> {
     let only_field = input.as_object().filter(|fields| fields.len() == 1).and_then(|fields| fields.values().next());
@@ -84,10 +125,10 @@ fn request_text(input: &Value) -> Arc<str> {
 
 /// Whether the agents below `agent` let `by` answer something that came up in one of them.
 pub(super) fn below_may_answer(agent: &Agent, pending: &Pending, by: &Caller) -> bool {
-    // The agents' names stand in order of depth; those of this agent's own are the ones after it.
-    let below = pending.agents.iter().skip_while(|name| *name != agent.card.id()).skip(1);
-    let children = below.filter_map(|name| agent.functions.get(name));
-    children.into_iter().all(|child| match child {
+    // The names stand in order of depth. An agent that stands there twice asks for both places.
+    let mine = pending.agents.iter().zip(pending.agents.iter().skip(1)).filter(|(name, _)| *name == agent.card.id());
+    let mut children = mine.filter_map(|(_, below)| agent.functions.get(below));
+    children.all(|child| match child {
         Callable::Agent(child) => child.may_answer(pending, by),
         Callable::Tool(_) => true,
     })

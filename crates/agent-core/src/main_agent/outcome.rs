@@ -17,9 +17,8 @@ use crate::pending::{Pending, PendingKind};
 use crate::provenance::Provenance;
 use crate::run_state::RunState;
 
-/// How a run ends, unless it fails. `Display` writes the answer, or what is waited for.
+/// How a run ends, unless it fails: there is no third way. `Display` writes the answer, or what is waited for.
 #[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
 pub enum RunOutcome {
     /// With an answer.
     Completed(Report),

@@ -1,6 +1,7 @@
 //! A run of a Main Agent, from what it begins or goes on with to its outcome.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,19 +14,20 @@ use tracing::{Instrument, Span, field};
 use super::builder::Agent;
 use super::drive::{Ended, live};
 use super::life::Life;
+use super::nested;
 use super::outcome::{Failure, Report, RunOutcome, Suspended};
 use super::state::LoopState;
-use super::wire;
+use super::step::Stage;
+use super::stop::StoppedCalls;
 use crate::agent_error::AgentError;
 use crate::amount::Spend;
 use crate::budget::Lease;
 use crate::event::{EventKind, Queue, ResultStatus, Sinks};
 use crate::message::CallResult;
-use crate::pending::{Answer, PendingId};
+use crate::pending::Answer;
 use crate::policy::{HintPolicy, Policies};
 use crate::run_context::{Run, RunContext};
 use crate::run_state::RunState;
-use crate::sub_agent::{AgentState, Suspension};
 use crate::telemetry::{record_error, task_span};
 
 /// Runs the loop until it ends, the run is cancelled, or its time is over.
@@ -34,7 +36,7 @@ pub(super) async fn supervise(
     life: Box<Life>,
     queue: Option<Arc<Queue>>,
 ) -> Result<RunOutcome, Box<Failure>> {
-    let Opened { cx, mut state, answered, revived, token } = open(agent, life, queue);
+    let Opened { cx, mut state, revived, token } = open(agent, life, queue);
     let _end = cx.end_on_drop();
     let span = span(agent, &cx);
     let working = AssertUnwindSafe(live(agent, &mut state, revived, &cx)).catch_unwind().instrument(span.clone());
@@ -42,16 +44,19 @@ pub(super) async fn supervise(
     let ended = match select(Box::pin(working), Box::pin(stopped(cx.deadline(), token))).await {
         Either::Left((Ok(ended), _)) => ended,
         Either::Left((Err(_panic), _)) => Err(AgentError::Panicked),
-        Either::Right((error, _)) => Err(error),
+        Either::Right((error, working)) => {
+            cx.run().stopping.store(true, Ordering::Relaxed);
+            drop(working);
+            Err(error)
+        }
     };
-    conclude(agent, *state, answered, ended, &cx, &span)
+    conclude(agent, *state, ended, &cx, &span)
 }
 
 /// What stays of a [`Life`] while the run goes on.
 struct Opened {
     cx: RunContext,
     state: Box<LoopState>,
-    answered: Vec<PendingId>,
     revived: Option<Vec<Answer>>,
     token: Option<CancellationToken>,
 }
@@ -73,14 +78,19 @@ fn open(agent: &Agent, life: Box<Life>, queue: Option<Arc<Queue>>) -> Opened {
         sinks: Sinks { observers: agent.observers.iter().cloned().chain(options.observers).collect(), queue },
         journal: agent.journal.clone(),
         drain: options.drain,
-        set_aside: Mutex::default(),
+        time_over,
+        answered,
+        depth: agent.bounds.depth,
+        stopping: AtomicBool::default(),
+        stopped: StoppedCalls::default(),
+        carved_out: Mutex::default(),
     };
     let policy = agent.policy.clone().unwrap_or_else(|| Arc::new(HintPolicy));
     let token = options.cancellation;
     let lease = Lease::restore(life.lease);
     let policies = Policies::of(policy);
     let cx = RunContext::root(run, agent.card.id(), &agent.profile, policies, lease, deadline, token.clone());
-    Opened { cx, state, answered, revived, token }
+    Opened { cx, state, revived, token }
 }
 
 fn span(agent: &Agent, cx: &RunContext) -> Span {
@@ -122,8 +132,7 @@ async fn stopped(deadline: Option<Instant>, token: Option<CancellationToken>) ->
 /// What the host gets: a report, a suspension or a failure, each with a valid conversation.
 fn conclude(
     agent: &Agent,
-    state: LoopState,
-    answered: Vec<PendingId>,
+    mut state: LoopState,
     ended: Result<Ended, AgentError>,
     cx: &RunContext,
     span: &Span,
@@ -146,7 +155,7 @@ fn conclude(
                 spent,
             }));
         }
-        Ok(Ended::Suspended) => match save(agent, answered.clone(), &state, cx) {
+        Ok(Ended::Suspended) => match save(agent, &state, cx) {
             Ok(saved) => {
                 span.record("result_status", ResultStatus::Suspended.as_str());
                 cx.emit_kind(|| EventKind::suspended(saved.pending().len(), spent));
@@ -160,29 +169,30 @@ fn conclude(
     record_error(span, &error.code());
     span.record("result_status", ResultStatus::of(&error).as_str());
     cx.emit_kind(|| EventKind::failed(&error, spent));
-    let saved = save(agent, answered, &state, cx).ok();
+    state.take_stopped(cx);
+    state.renew_attempts(agent.bounds.attempts);
+    // What was refused stays refused.
+    let saved = if matches!(error, AgentError::Denied { .. }) { None } else { save(agent, &state, cx).ok() };
+    if agent.table.stage(state.at) == Some(Stage::Admit) && saved.is_none() {
+        state.take_back_request();
+    }
     Err(failed(error, saved, state, spent))
 }
 
 /// The run as a value, for whoever resumes it.
-fn save(agent: &Agent, answered: Vec<PendingId>, state: &LoopState, cx: &RunContext) -> Result<RunState, AgentError> {
-    let body = wire::encode(state, &agent.table).map_err(AgentError::internal)?;
-    let suspension = Suspension {
-        state: AgentState::new(&agent.card, wire::SCHEMA, body),
-        pending: state.pending(),
-        runnable: state.is_runnable(),
-    };
+fn save(agent: &Agent, state: &LoopState, cx: &RunContext) -> Result<RunState, AgentError> {
+    let suspension = nested::suspension(agent, state)?;
     // Whole milliseconds, as it is saved.
     let whole = |left: Duration| Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
     Ok(RunState {
         run_id: cx.run_id(),
-        revision: cx.revision() + 1,
+        revision: cx.revision().saturating_add(1),
         task_id: cx.task_id(),
         trace_id: cx.identity().trace_id,
         caller: cx.caller().clone(),
         lease: cx.lease().save(),
-        time_left: cx.time_left().map(whole),
-        answered,
+        time_left: cx.run().time_over.map(|over| whole(over.saturating_duration_since(Instant::now()))),
+        answered: cx.run().answered.clone(),
         suspension,
     })
 }

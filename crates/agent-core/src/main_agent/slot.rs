@@ -1,15 +1,17 @@
 //! One call of a turn, from the model's wish to its one result.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::admit::{MAX_REPLACEMENTS, decided};
+use super::admit::{MAX_REPLACEMENTS, agree, decided};
 use super::builder::{Agent, Callable};
-use super::state::{Progress, Slot, WaitingCall};
+use super::state::{Progress, Slot, SuspendedCall, WaitingCall};
 use crate::agent_error::AgentError;
 use crate::error::{ErrorCode, shorten};
 use crate::event::{EventKind, Verdict};
@@ -19,16 +21,27 @@ use crate::path::CallPosition;
 use crate::pending::{AnswerValue, PendingKind};
 use crate::policy::{Action, Decision};
 use crate::run_context::RunContext;
+use crate::sub_agent::AgentState;
 
 /// A call that there is something to do for.
 pub(super) struct Job {
-    pub(super) index: usize,
     pub(super) position: CallPosition,
     pub(super) name: Arc<str>,
     pub(super) arguments: Arguments,
     pub(super) slot: Slot,
-    /// How often the same call was made before in this run.
-    pub(super) repeated: usize,
+    /// What became of the same call before in this run.
+    pub(super) earlier: Earlier,
+    /// How many calls the turn makes, this one included.
+    pub(super) calls_of_turn: u32,
+}
+
+/// What became of calls with the same function and arguments before in a run.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Earlier {
+    /// How many were made.
+    pub(super) calls: u32,
+    /// Whether one of them did not answer in time, so that nobody knows whether it happened.
+    pub(super) timed_out: bool,
 }
 
 /// How far a call came.
@@ -37,6 +50,8 @@ pub(super) enum Settlement {
     Settled(CallResult),
     /// It goes on later.
     Open(Slot),
+    /// It has its result, and the journal failed to keep it: the run ends.
+    Unkept(CallResult, AgentError),
 }
 
 /// What every part of a call needs.
@@ -48,39 +63,41 @@ pub(super) struct Site<'a> {
     pub(super) above: &'a RunContext,
     /// The call's context.
     pub(super) cx: RunContext,
+    /// When the call's own time is over.
+    until: Option<Instant>,
+    /// How many calls the turn makes, this one included.
+    pub(super) calls_of_turn: u32,
 }
 
 /// Works on a call until it has a result or has to wait. An error is one that ends the whole run.
 ///
 /// Boxed, and with its rare ways boxed once more: many runs have a call in flight at once, and most of their calls are plain.
 pub(super) fn work<'a>(agent: &'a Agent, job: Job, above: &'a RunContext) -> BoxFuture<'a, (usize, Worked)> {
+    let index = job.position.slot as usize;
     let Some(callable) = agent.functions.get(&job.name) else {
         let result = unknown_function(agent, &job);
-        return Box::pin(async move { (job.index, finished(&job, result, &above.for_call(job.position, None))) });
+        return Box::pin(async move { (index, Ok(finished(&job, result, &above.for_call(job.position, None)))) });
     };
     let site = Site::new(agent, callable, &job, above);
     Box::pin(async move {
         let end = site.cx.end_on_drop();
-        let worked = site.go_on(&job).await;
+        // A panic of the host's policy or journal ends the run, but not the calls beside this one.
+        let worked = AssertUnwindSafe(site.go_on(&job)).catch_unwind().await.unwrap_or(Err(AgentError::Panicked));
         end.disarm();
-        let worked = match worked {
-            Ok(Settlement::Settled(result)) => finished(&job, result, &site.cx),
+        let worked = worked.map(|settlement| match settlement {
+            Settlement::Settled(result) => finished(&job, result, &site.cx),
             other => other,
-        };
-        (job.index, worked)
+        });
+        (index, worked)
     })
 }
 
 /// How far a call came, or what ends the whole run.
 pub(super) type Worked = Result<Settlement, AgentError>;
 
-fn finished(job: &Job, result: CallResult, cx: &RunContext) -> Worked {
+fn finished(job: &Job, result: CallResult, cx: &RunContext) -> Settlement {
     cx.emit_kind(|| EventKind::CallFinished { function: job.name.clone(), result: result.clone() });
-    Ok(Settlement::Settled(result))
-}
-
-fn after(time: Duration) -> Option<Instant> {
-    Instant::now().checked_add(time)
+    Settlement::Settled(result)
 }
 
 fn unknown_function(agent: &Agent, job: &Job) -> CallResult {
@@ -118,19 +135,38 @@ pub(super) fn arguments_of(job: &Job, progress: &Progress) -> Result<Arc<Value>,
 impl<'a> Site<'a> {
     fn new(agent: &'a Agent, callable: &'a Callable, job: &Job, above: &'a RunContext) -> Self {
         let spec = callable.spec();
-        let cx = match callable {
-            Callable::Tool(_) => above.for_call(job.position, after(spec.timeout.unwrap_or(agent.bounds.tool_timeout))),
+        let suspended = job.slot.suspended();
+        let time = match callable {
+            Callable::Tool(_) => spec.timeout.unwrap_or(agent.bounds.tool_timeout),
             Callable::Agent(child) => {
-                let card = child.card();
-                let time = spec.timeout.or(card.limits.time).unwrap_or(agent.bounds.agent_timeout);
-                let lease = match &job.slot {
-                    Slot::Child(suspended) => above.lease().restore_child(suspended.lease),
-                    _ => above.lease().child(card.limits),
-                };
-                above.for_agent(job.position, after(time), card, lease)
+                let whole = spec.timeout.or(child.card().limits.time).unwrap_or(agent.bounds.agent_timeout);
+                suspended.and_then(|call| call.remaining_ms).map_or(whole, Duration::from_millis)
             }
         };
-        Self { agent, callable, spec, above, cx }
+        let until = Instant::now().checked_add(time);
+        let cx = match callable {
+            Callable::Tool(_) => above.for_call(job.position, until),
+            Callable::Agent(child) => {
+                let card = child.card();
+                let lease = match suspended {
+                    Some(call) => above.lease().restore_child(call.lease),
+                    None => above.lease().child(card.limits),
+                };
+                above.for_agent(job.position, until, card, lease)
+            }
+        };
+        Self { agent, callable, spec, above, cx, until, calls_of_turn: job.calls_of_turn }
+    }
+
+    /// How much of the call's own time is left, in milliseconds.
+    pub(super) fn remaining_ms(&self) -> Option<u64> {
+        let left = self.until?.saturating_duration_since(Instant::now());
+        Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Whether the function here is the agent that saved `state`.
+    pub(super) fn is_own(&self, state: &AgentState) -> bool {
+        matches!(self.callable, Callable::Agent(child) if state.is_of(child.card()))
     }
 
     /// Goes on from where the call stands.
@@ -164,6 +200,7 @@ impl<'a> Site<'a> {
             let action = Action::Call { function: self.spec, arguments: &arguments, approved_by };
             match self.above.policies().decide(action, self.above).await {
                 Decision::Allow => return self.make(&arguments, progress).await,
+                Decision::Replace(other) if other == *arguments => return self.make(&arguments, progress).await,
                 Decision::Replace(other) => {
                     decided(&self.cx, &self.spec.name, Verdict::Replace, "");
                     arguments = Arc::new(other);
@@ -190,16 +227,21 @@ impl<'a> Site<'a> {
     /// Bounds on the shape of a run. What passes one is told to the model.
     fn over_bounds(&self, job: &Job) -> Option<Settlement> {
         let bounds = &self.agent.bounds;
-        if job.index >= bounds.fan_out as usize {
+        if job.position.slot >= bounds.fan_out {
             return Some(refuse("call.fan_out", format!("only {} calls are made in one turn", bounds.fan_out)));
         }
-        if job.repeated >= bounds.identical_calls as usize {
-            let message = format!("this call was made {} times already with the same arguments", job.repeated);
+        if job.earlier.timed_out && !self.spec.effect.is_repeatable() {
+            let message = "the same call did not answer in time before, and may have happened: it is not made again";
+            return Some(refuse("call.unknown_outcome", message));
+        }
+        if job.earlier.calls >= bounds.identical_calls {
+            let message = format!("this call was made {} times already with the same arguments", job.earlier.calls);
             return Some(refuse("call.repeated", message));
         }
         let Callable::Agent(_) = self.callable else { return None };
-        if self.cx.path().depth() > bounds.depth as usize {
-            return Some(refuse("call.depth", format!("agents may nest {} calls deep", bounds.depth)));
+        let depth = bounds.depth.min(self.cx.run().depth);
+        if self.cx.path().depth() > depth as usize {
+            return Some(refuse("call.depth", format!("agents may nest {depth} calls deep")));
         }
         let in_path = self.above.agents().iter().filter(|agent| **agent == self.spec.name).count();
         if in_path >= bounds.same_agent_in_path as usize {
@@ -210,7 +252,7 @@ impl<'a> Site<'a> {
     }
 
     fn ask(&self, arguments: Arc<Value>, reason: &str, progress: &mut Progress) -> Settlement {
-        progress.asked += 1;
+        progress.asked = progress.asked.saturating_add(1);
         let kind = PendingKind::Approval {
             what: self.spec.name.clone(),
             proposed: arguments,
@@ -225,7 +267,7 @@ impl<'a> Site<'a> {
         let progress = std::mem::take(progress);
         let pending = self.cx.pending(name, kind);
         self.cx.emit_kind(|| EventKind::Waiting { pending: pending.clone().into() });
-        Settlement::Open(Slot::Waits(Box::new(WaitingCall { pending, progress, answer: None })))
+        Settlement::Open(Slot::Waits(Box::new(WaitingCall { pending, progress, answer: None, suspended: None })))
     }
 
     /// Goes on with a call that waited, if its answer has come.
@@ -233,6 +275,12 @@ impl<'a> Site<'a> {
         let Some(answer) = waiting.answer.clone() else { return Ok(Settlement::Open(job.slot.clone())) };
         self.cx.emit_kind(|| EventKind::Answered { answer: answer.clone().into() });
         let mut progress = waiting.progress.clone();
+        if let (PendingKind::UnknownOutcome { .. }, AnswerValue::Approve | AnswerValue::Deny(_)) =
+            (&waiting.pending.kind, &answer.value)
+            && let Some(settlement) = self.heard_since(job, &progress).await?
+        {
+            return Ok(settlement);
+        }
         match (&waiting.pending.kind, answer.value) {
             (PendingKind::Approval { .. } | PendingKind::UnknownOutcome { .. }, AnswerValue::Deny(reason)) => {
                 Ok(Settlement::Settled(CallResult::denied(&reason)))
@@ -244,19 +292,20 @@ impl<'a> Site<'a> {
                 self.begin(job, &mut progress).await
             }
             (PendingKind::Approval { .. }, _) => {
-                progress.approved_by.push(answer.by);
+                agree(&mut progress.approved_by, answer.by);
                 self.begin(job, &mut progress).await
             }
             (PendingKind::UnknownOutcome { .. }, AnswerValue::Approve) => {
-                progress.repeat = true;
-                match arguments_of(job, &progress) {
-                    Ok(arguments) => self.make(&arguments, &mut progress).await,
-                    Err(result) => Ok(Settlement::Settled(result)),
+                progress.next_attempt();
+                match &waiting.suspended {
+                    Some(suspended) => self.resume_child(job, &SuspendedCall { progress, ..(**suspended).clone() }).await,
+                    None => self.begin(job, &mut progress).await,
                 }
             }
             (PendingKind::DurableCall { .. }, AnswerValue::Returned { result, spent }) => {
+                let kept = self.keep(job, &progress, result).await?;
                 self.above.lease().record(spent);
-                self.keep(job, &progress, result).await
+                Ok(kept)
             }
             (_, value) => self.keep(job, &progress, value.into_result()).await,
         }

@@ -7,13 +7,14 @@ use serde_json::Value;
 
 use crate::budget::SavedLease;
 use crate::caller::Caller;
-use crate::conversation::{Conversation, OpenTurn};
+use crate::conversation::{Conversation, Entry, OpenTurn};
 use crate::event::ResultStatus;
 use crate::fit::Fitted;
 use crate::message::{CallResult, FinishReason, Reply};
-use crate::path::CallPath;
+use crate::path::{CallPath, CallPosition};
 use crate::pending::{Answer, Pending, PendingId};
 use crate::provenance::Provenance;
+use crate::run_context::RunContext;
 use crate::sub_agent::Suspension;
 
 /// Everything that the loop knows. What is saved of it stands in `wire.rs`.
@@ -86,6 +87,9 @@ pub(super) struct WaitingCall {
     /// The answer, until it is worked on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) answer: Option<Answer>,
+    /// The suspended Sub-Agent, where it is the outcome of going on with one that nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) suspended: Option<Box<SuspendedCall>>,
 }
 
 /// A call of a Sub-Agent that is suspended.
@@ -93,10 +97,21 @@ pub(super) struct WaitingCall {
 pub(super) struct SuspendedCall {
     pub(super) suspension: Suspension,
     pub(super) lease: SavedLease,
+    /// How much of its own active time is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) remaining_ms: Option<u64>,
     pub(super) progress: Progress,
     /// Answers that it was not resumed with yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) answers: Vec<Answer>,
+}
+
+impl SuspendedCall {
+    /// A Sub-Agent that was stopped: whoever called it knows the rest.
+    pub(super) fn left(suspension: Suspension) -> Self {
+        let (lease, progress) = (SavedLease::default(), Progress::default());
+        Self { suspension, lease, remaining_ms: None, progress, answers: Vec::new() }
+    }
 }
 
 impl Slot {
@@ -107,6 +122,15 @@ impl Slot {
             Self::Settled => false,
             Self::Waits(call) => call.answer.is_some(),
             Self::Child(call) => !call.answers.is_empty() || call.suspension.runnable,
+        }
+    }
+
+    /// The suspended Sub-Agent that the call goes on with.
+    pub(super) fn suspended(&self) -> Option<&SuspendedCall> {
+        match self {
+            Self::Child(call) => Some(call),
+            Self::Waits(call) => call.suspended.as_deref(),
+            Self::Ready(_) | Self::Settled => None,
         }
     }
 
@@ -132,10 +156,21 @@ pub(super) struct Progress {
     pub(super) approved_by: Vec<Caller>,
     /// How often a person was asked, which numbers the questions.
     #[serde(default)]
-    pub(super) asked: u32,
-    /// A person said that an earlier beginning did not happen: make the call although the journal knows of it.
+    pub(super) asked: u16,
+    /// Which beginning of the call this is, for the journal.
+    #[serde(default)]
+    pub(super) attempt: u16,
+    /// The call was stopped after it had begun: whether it happened is unknown, whatever the journal says.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(super) repeat: bool,
+    pub(super) begun: bool,
+}
+
+impl Progress {
+    /// The same call, begun once more.
+    pub(super) fn next_attempt(&mut self) {
+        self.attempt = self.attempt.saturating_add(1);
+        self.begun = false;
+    }
 }
 
 /// An answer that is to be checked.
@@ -204,7 +239,7 @@ impl LoopState {
     /// Ends the turn: the model is asked anew, with all its attempts.
     pub(super) fn next_turn(&mut self, conversation: Conversation) {
         self.work = Work::Closed(conversation);
-        self.turn += 1;
+        self.turn = self.turn.saturating_add(1);
         self.turn_begun = false;
     }
 
@@ -248,6 +283,33 @@ impl LoopState {
             _ => return Err(answer.pending),
         }
         Ok(())
+    }
+
+    /// Takes up where the calls of the open turn go on that were stopped in flight.
+    pub(super) fn take_stopped(&mut self, cx: &RunContext) {
+        let turn = self.turn;
+        let Work::Open(open) = &mut self.work else { return };
+        for (slot, index) in open.slots.iter_mut().zip(0..).filter(|(slot, _)| **slot != Slot::Settled) {
+            let path = cx.path().child(CallPosition { turn, slot: index });
+            if let Some(stopped) = cx.run().stopped.take(&path) {
+                *slot = stopped;
+            }
+        }
+    }
+
+    /// Whoever goes on with the turn may ask as often as anew.
+    pub(super) fn renew_attempts(&mut self, attempts: u32) {
+        self.attempts_left = attempts;
+        self.repairs.clear();
+    }
+
+    /// Takes the request out of what was said.
+    pub(super) fn take_back_request(&mut self) {
+        if let Work::Closed(conversation) = &mut self.work {
+            let mut entries = conversation.entries().to_vec();
+            entries.pop_if(|entry| matches!(entry, Entry::User(_)));
+            *conversation = Conversation::from_entries(entries);
+        }
     }
 
     /// A valid conversation of everything that was said. Open calls get `result`; an answer that was not accepted is left out.

@@ -125,6 +125,8 @@ impl StepView<'_> {
         match &mut self.state.work {
             Work::Closed(conversation) => {
                 *conversation = std::mem::take(conversation).say(message);
+                // What was fitted lacks it.
+                self.state.fitted = None;
                 Ok(())
             }
             Work::Open(_) | Work::Draft(_) => Err(AgentError::tell("a step may speak between turns only")),

@@ -61,6 +61,17 @@ impl StepTable {
         self.rows.iter().position(|row| row.name() == name)
     }
 
+    /// The stage at a row.
+    pub(super) fn stage(&self, at: usize) -> Option<Stage> {
+        self.row(at).map(|row| row.stage)
+    }
+
+    /// The row of the loop's own step of a stage.
+    pub(super) fn own(&self, stage: Stage) -> usize {
+        let own = |row: &Row| row.stage == stage && row.host.is_none();
+        self.rows.iter().position(own).unwrap_or(self.rows.len())
+    }
+
     /// The first row of a stage.
     pub(super) fn start_of(&self, stage: Stage) -> usize {
         self.rows.iter().position(|row| row.stage == stage).unwrap_or(self.rows.len())

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::state::{Concluded, Draft, LoopState, Open, Repair, Slot, Wait, Work};
+use super::step::Stage;
 use super::table::StepTable;
 use crate::caller::Caller;
 use crate::conversation::{Conversation, Replied};
@@ -114,7 +115,23 @@ pub(super) fn decode(body: &Value, table: &StepTable) -> Result<LoopState, Strin
     state.repairs = document.repairs;
     state.overflows = document.overflows;
     state.concluded = document.concluded;
+    ensure_consistent(&state, table)?;
     Ok(state)
+}
+
+/// Whether the step can go on with the work.
+fn ensure_consistent(state: &LoopState, table: &StepTable) -> Result<(), String> {
+    let (work, stages) = match &state.work {
+        Work::Closed(_) if state.concluded.is_some() => ("a taken answer", &[Stage::Conclude][..]),
+        Work::Closed(_) => ("no reply", &[Stage::Admit, Stage::Fit, Stage::Think, Stage::Act][..]),
+        Work::Open(_) => ("open calls", &[Stage::Think, Stage::Act][..]),
+        Work::Draft(_) => ("an answer", &[Stage::Think, Stage::Conclude][..]),
+    };
+    match table.stage(state.at) {
+        Some(stage) if stages.contains(&stage) => Ok(()),
+        None if state.concluded.is_some() => Ok(()),
+        _ => Err(format!("the step `{}` cannot go on with {work}", table.name(state.at))),
+    }
 }
 
 fn decode_open(conversation: Conversation, open: OpenDocument) -> Result<Open, String> {

@@ -22,7 +22,7 @@ pub struct Call {
 }
 
 /// The arguments of a [`Call`]: the text as the model wrote it, which goes back to its provider unchanged.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Arguments(Arc<str>);
 

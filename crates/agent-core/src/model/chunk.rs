@@ -35,7 +35,7 @@ pub enum Chunk {
     },
     /// A whole picture or file.
     Attachment(Attachment),
-    /// What was used so far, all together; later ones replace earlier ones.
+    /// What was used so far, all together; later ones replace earlier ones, and the last one comes before [`Finish`](Self::Finish).
     Usage(Usage),
     /// The end of a complete answer.
     Finish(Finish),

@@ -12,7 +12,10 @@ use crate::message::{Call, FinishReason, Reasoning, Reply, ReplyPart, Usage};
 /// More than any sensible answer; a stream that goes on past it is broken.
 const MAX_REPLY_BYTES: usize = 16 << 20;
 
-/// Reads `stream` to its end and makes a whole reply of it.
+/// What a part takes beside its text, however short that is.
+const PART_BYTES: usize = 128;
+
+/// Reads `stream` to its [`Chunk::Finish`] and makes a whole reply of it.
 ///
 /// # Errors
 ///
@@ -25,7 +28,12 @@ const MAX_REPLY_BYTES: usize = 16 << 20;
 pub async fn collect(mut stream: ModelStream) -> Result<(Reply, Finish), ModelError> {
     let mut collector = Collector::default();
     while let Some(chunk) = stream.next().await {
-        collector.push(chunk?)?;
+        let chunk = chunk?;
+        let is_end = matches!(chunk, Chunk::Finish(_));
+        collector.push(chunk)?;
+        if is_end {
+            break;
+        }
     }
     collector.finish()
 }
@@ -91,7 +99,7 @@ impl Collector {
             }
             Chunk::CallStart { index, id, name } => {
                 self.close_part();
-                self.bytes += id.len() + name.len() + size_of::<OpenCall>();
+                self.bytes += id.len() + name.len();
                 let call = OpenCall { place: self.parts.len(), id, name, arguments: String::new() };
                 if self.calls.insert(index, call).is_some() {
                     return malformed("a call began twice");
@@ -114,7 +122,7 @@ impl Collector {
             Chunk::Usage(usage) => self.usage = Some(usage),
             Chunk::Finish(finish) => self.finish = Some(finish),
         }
-        if self.bytes > MAX_REPLY_BYTES {
+        if self.bytes + self.parts.len() * PART_BYTES > MAX_REPLY_BYTES {
             return malformed("the answer is larger than 16 MiB");
         }
         Ok(())
@@ -158,6 +166,7 @@ impl Collector {
     fn append(&mut self, kind: TextKind, text: &str) {
         self.bytes += text.len();
         match &mut self.open {
+            _ if text.is_empty() => {}
             Some(open) if open.kind == kind => open.text.push_str(text),
             _ => {
                 self.close_part();

@@ -37,8 +37,7 @@ pub async fn complete(
 ) -> Result<Arc<Reply>, AgentError> {
     let info = model.info();
     let input = request.estimate_input();
-    let amount = admit(info, &mut request, input, cx)?;
-    let mut reservation = cx.reserve(amount).await?;
+    let mut reservation = admit(info, &mut request, input, cx).await?;
 
     let span = task_span!(
         "chat",
@@ -75,8 +74,32 @@ pub async fn complete(
     }
 }
 
+/// Reserves what this request may spend, with its output clamped to what is left.
+///
+/// What is left may shrink while others are waited for: then less is asked for.
+async fn admit(
+    info: &ModelInfo,
+    request: &mut ChatRequest,
+    input: Tokens,
+    cx: &RunContext,
+) -> Result<Reservation, AgentError> {
+    let mut amount = clamp(info, request, input, cx)?;
+    loop {
+        match cx.reserve(amount).await {
+            Err(AgentError::Budget(exceeded)) => {
+                let smaller = clamp(info, request, input, cx)?;
+                if smaller == amount {
+                    return Err(exceeded.into());
+                }
+                amount = smaller;
+            }
+            admitted => return admitted,
+        }
+    }
+}
+
 /// What to reserve for this request, after clamping its output to what is left.
-fn admit(info: &ModelInfo, request: &mut ChatRequest, input: Tokens, cx: &RunContext) -> Result<Spend, AgentError> {
+fn clamp(info: &ModelInfo, request: &mut ChatRequest, input: Tokens, cx: &RunContext) -> Result<Spend, AgentError> {
     let tokens_left = cx.lease().unspent(Resource::Tokens);
     let money_left = cx.lease().unspent(Resource::MicroUsd);
     let mut output = request.max_output.or(info.max_output).unwrap_or(DEFAULT_OUTPUT);
@@ -128,9 +151,12 @@ async fn receive(
     while let Some(chunk) = stream.next().await {
         let chunk = chunk?;
         emit_delta(&chunk, cx);
+        let is_end = matches!(chunk, Chunk::Finish(_));
         collector.push(chunk)?;
-        let usage = collector.usage().unwrap_or_else(|| Usage::new(input, estimate_tokens(collector.bytes())));
-        reservation.observe(info.spend(&usage));
+        if is_end {
+            break;
+        }
+        reservation.observe(info.spend(&used_so_far(&collector, input)));
     }
     let (reply, finish) = collector.finish()?;
     if reply.is_filtered() {
@@ -139,12 +165,24 @@ async fn receive(
     Ok((reply, finish))
 }
 
+/// What an unfinished answer has used: what the provider said, which it may have said at the start, and what came since.
+fn used_so_far(collector: &Collector, input: Tokens) -> Usage {
+    let came = estimate_tokens(collector.bytes());
+    match collector.usage() {
+        Some(usage) => Usage { output: usage.output.max(came), ..usage },
+        None => Usage::new(input, came),
+    }
+}
+
 fn emit_delta(chunk: &Chunk, cx: &RunContext) {
-    match chunk {
-        Chunk::Text(text) => cx.emit_delta(DeltaPart::Text, text),
-        Chunk::Reasoning(text) => cx.emit_delta(DeltaPart::Reasoning, text),
-        Chunk::Refusal(text) => cx.emit_delta(DeltaPart::Refusal, text),
-        _ => {}
+    let (part, text) = match chunk {
+        Chunk::Text(text) => (DeltaPart::Text, text),
+        Chunk::Reasoning(text) => (DeltaPart::Reasoning, text),
+        Chunk::Refusal(text) => (DeltaPart::Refusal, text),
+        _ => return,
+    };
+    if !text.is_empty() {
+        cx.emit_delta(part, text);
     }
 }
 

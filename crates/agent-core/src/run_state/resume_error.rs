@@ -81,6 +81,12 @@ impl ResumeError {
             Self::NothingToDo { .. } => "resume.nothing_to_do",
         })
     }
+
+    /// Whether the same may succeed later: never.
+    #[must_use]
+    pub const fn retryable(&self) -> bool {
+        false
+    }
 }
 
 impl Pending {

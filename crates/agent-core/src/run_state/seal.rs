@@ -62,6 +62,12 @@ impl SealError {
             Self::Unreadable(_) => "seal.unreadable",
         })
     }
+
+    /// Whether the same may succeed later: never.
+    #[must_use]
+    pub const fn retryable(&self) -> bool {
+        false
+    }
 }
 
 impl RunState {

@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use agent_core::{
-    AgentCard, AgentError, AgentState, Answer, Approval, Begin, Caller, Dispatch, Entry, ErrorCode, Failure, MainAgent,
-    Outcome, Pending, Request, Resume, RunContext, RunOptions, RunOutcome, RunState, SubAgent,
+    AgentCard, AgentError, AgentState, Answer, Approval, Begin, Begun, CallKey, CallResult, Caller, Dispatch, Entry,
+    ErrorCode, Failure, Journal, JournalError, MainAgent, Outcome, Pending, Request, Resume, RunContext, RunOptions,
+    RunOutcome, RunState, SubAgent,
 };
 use async_trait::async_trait;
 use serde_json::Value;
@@ -55,7 +56,7 @@ impl Host {
             _ => Line::text("done"),
         });
         let witness = Witness { instance: instance.clone(), card: called, lives: Arc::clone(&lives) };
-        let desk = MainAgent::builder("conformance", model).sub_agent(witness).build();
+        let desk = MainAgent::builder("conformance", model).sub_agent(witness).journal(Forgetful).build();
         let desk = desk.unwrap_or_else(|invalid| panic!("a model can call it: {invalid}"));
         Self { card, make, instance, desk, lives }
     }
@@ -119,6 +120,20 @@ impl Host {
 
 fn observed_by(recorder: &Recorder) -> RunOptions {
     RunOptions::default().with_observer(recorder.clone())
+}
+
+/// A journal that keeps nothing: the suite looks at what the agent itself does when a state is resumed twice.
+struct Forgetful;
+
+#[async_trait]
+impl Journal for Forgetful {
+    async fn begin(&self, _: &CallKey) -> Result<Begun, JournalError> {
+        Ok(Begun::Fresh)
+    }
+
+    async fn finish(&self, _: &CallKey, _: &CallResult) -> Result<(), JournalError> {
+        Ok(())
+    }
 }
 
 /// The agent that is checked, as the host calls it.

@@ -1,0 +1,81 @@
+//! Calls that were in flight when a run was stopped: what is known of them is kept, so that going on later repeats nothing.
+
+use std::mem;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::slot::Site;
+use super::state::{Progress, Slot, SuspendedCall};
+use crate::path::CallPath;
+
+/// The calls that were stopped in a run, each with where it goes on from.
+#[derive(Debug, Default)]
+pub(crate) struct StoppedCalls(Mutex<Vec<(CallPath, Slot)>>);
+
+impl StoppedCalls {
+    pub(super) fn put(&self, path: CallPath, slot: Slot) {
+        self.lock().push((path, slot));
+    }
+
+    pub(super) fn take(&self, path: &CallPath) -> Option<Slot> {
+        let mut calls = self.lock();
+        let index = calls.iter().position(|(stopped, _)| stopped == path)?;
+        Some(calls.swap_remove(index).1)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(CallPath, Slot)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call in flight. Dropped because the run stops, it leaves behind that it had begun, and the state of a Sub-Agent that knows
+/// one.
+pub(super) struct InFlight<'a> {
+    site: &'a Site<'a>,
+    pub(super) progress: &'a mut Progress,
+    /// What a Sub-Agent goes on from.
+    resumed: Option<&'a SuspendedCall>,
+    ended: bool,
+}
+
+impl<'a> InFlight<'a> {
+    pub(super) fn new(site: &'a Site<'a>, progress: &'a mut Progress, resumed: Option<&'a SuspendedCall>) -> Self {
+        Self { site, progress, resumed, ended: false }
+    }
+
+    /// The call came to its own end: what stopped below it is of no more interest.
+    pub(super) fn end(&mut self) {
+        self.ended = true;
+        self.left_below();
+    }
+
+    /// What the Sub-Agent itself left.
+    fn left_below(&self) -> Option<Box<SuspendedCall>> {
+        let cx = &self.site.cx;
+        match cx.run().stopped.take(cx.path())? {
+            Slot::Child(left) if self.site.is_own(&left.suspension.state) => Some(left),
+            _ => None,
+        }
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        let cx = &self.site.cx;
+        if self.ended {
+            return;
+        }
+        let left = self.left_below().or_else(|| self.resumed.cloned().map(Box::new));
+        if left.is_none() && !cx.is_stopping() {
+            return;
+        }
+        let progress = Progress { begun: true, ..mem::take(self.progress) };
+        let slot = match left {
+            Some(call) => {
+                let (lease, remaining_ms) = (cx.lease().save(), self.site.remaining_ms());
+                Slot::Child(Box::new(SuspendedCall { lease, remaining_ms, progress, ..*call }))
+            }
+            None => Slot::Ready(progress),
+        };
+        cx.run().stopped.put(cx.path().clone(), slot);
+    }
+}
