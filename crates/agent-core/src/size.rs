@@ -34,3 +34,19 @@ pub(crate) fn json_size_within(value: &Value, limit: usize) -> Option<usize> {
 pub(crate) fn json_size(value: &Value) -> usize {
     json_size_within(value, usize::MAX).unwrap_or(usize::MAX)
 }
+
+/// How many levels arguments and results may nest. Saved states hold them some sixty levels down, and readers of JSON stop at 128.
+pub(crate) const MAX_LEVELS: usize = 32;
+
+/// Whether `value` nests deeper than [`MAX_LEVELS`].
+pub(crate) fn is_too_deep(value: &Value) -> bool {
+    fn deeper_than(levels: usize, value: &Value) -> bool {
+        let Some(below) = levels.checked_sub(1) else { return true };
+        match value {
+            Value::Array(items) => items.iter().any(|item| deeper_than(below, item)),
+            Value::Object(fields) => fields.values().any(|field| deeper_than(below, field)),
+            _ => false,
+        }
+    }
+    deeper_than(MAX_LEVELS, value)
+}

@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use agent_core::{
-    Bounds, Call, Caller, Chunk, Conversation, Entry, Failure, FinishReason, FunctionSpec, Limits, MainAgent,
-    MainAgentBuilder, ModelErrorClass, ModelInfo, OpenTurn, Replied, Reply, Request, RunOptions, RunOutcome, Schema,
-    Tokens,
+    Bounds, Call, CallResult, Caller, Chunk, Conversation, Entry, Failure, FinishReason, FunctionSpec, Limits,
+    MainAgent, MainAgentBuilder, ModelErrorClass, ModelInfo, OpenTurn, PendingKind, Replied, Reply, Request,
+    RunOptions, RunOutcome, Schema, Tokens,
 };
 use serde_json::{Value, json};
 use testkit::{FnModel, Line, RecordingTool, ScriptedModel, caller, paused};
@@ -356,4 +356,66 @@ fn an_outcome_says_what_it_is() {
     let outcome = paused(desk.run("Go", caller())).unwrap();
     assert!(matches!(&outcome, RunOutcome::Completed(report) if report.provenance.fallback_path() == "model"));
     assert!(outcome.into_suspended().is_err());
+}
+
+#[test]
+fn a_hundred_thousand_calls_in_one_reply() {
+    let calls = (0..100_000).map(|n| Call::new("t", json!({"n": n})));
+    let model = ScriptedModel::new([Line::calls(calls), Line::text("done")]);
+    let tool = RecordingTool::new("t");
+    let desk = MainAgent::builder("desk", model).tool(tool.clone()).build().unwrap();
+    let report = paused(desk.run("Go", caller())).unwrap().into_report().unwrap();
+    assert_eq!(tool.inputs().len(), 64);
+    let Some(Entry::Agent(turn)) = report.conversation.entries().get(1) else { panic!() };
+    assert_eq!(turn.results()[99_999].failure().unwrap().code.as_str(), "call.fan_out");
+}
+
+#[test]
+fn a_function_that_tells_a_hundred_megabytes() {
+    let result = result_of(|builder| builder.tool(RecordingTool::new("t").telling(&"x".repeat(100 << 20))));
+    let failure = result.failure().unwrap();
+    assert!(failure.code.as_str() == "call.failed" && failure.message.len() < 5_000);
+}
+
+#[test]
+fn a_tool_that_waits_for_what_is_not_its_own() {
+    let kind = PendingKind::UnknownOutcome { function: "t".into(), arguments: json!({}).into() };
+    let result = result_of(|builder| builder.tool(RecordingTool::new("t").waiting(kind)));
+    assert_eq!(result.failure().unwrap().code.as_str(), "call.invalid_wait");
+}
+
+/// What becomes of the call of `t`.
+fn result_of(build: impl FnOnce(MainAgentBuilder) -> MainAgentBuilder) -> CallResult {
+    let model = ScriptedModel::new([Line::call("t", json!({})), Line::text("done")]);
+    let desk = build(MainAgent::builder("desk", model)).build().unwrap();
+    let report = paused(desk.run("Go", caller())).unwrap().into_report().unwrap();
+    let Some(Entry::Agent(turn)) = report.conversation.entries().get(1) else { panic!() };
+    turn.results()[0].clone()
+}
+
+#[test]
+fn values_nested_too_deep_for_a_saved_state() {
+    let deep = |levels: usize| (1..levels).fold(json!("x"), |value, _| json!({"a": value}));
+    let result = result_of(|builder| builder.tool(RecordingTool::new("t").returning(deep(33))));
+    assert_eq!(result.failure().unwrap().code.as_str(), "call.invalid_result");
+
+    // As deep as both may be: agents eight levels down, and arguments of thirty-two.
+    let arguments = |levels| {
+        let tool = RecordingTool::new("t").needing_approval();
+        let model = ScriptedModel::new([Line::call("t", deep(levels)), Line::text("done")]);
+        let bounds = Bounds::default().with_depth(8);
+        let leaf = MainAgent::builder("agent8", model).tool(tool).bounds(bounds).build().unwrap();
+        (0..8).rev().fold(leaf, |below, level| {
+            let call = Line::call(&format!("agent{}", level + 1), json!({"request": "Go"}));
+            let model = ScriptedModel::new([call, Line::text("done")]);
+            MainAgent::builder(format!("agent{level}"), model).sub_agent(below).bounds(bounds).build().unwrap()
+        })
+    };
+    let state = paused(arguments(32).run("Go", caller())).unwrap().into_suspended().unwrap().state;
+    let text = serde_json::to_string(&state).unwrap();
+    assert_eq!(serde_json::from_str::<agent_core::RunState>(&text).unwrap(), state);
+    assert!(paused(arguments(33).run("Go", caller())).unwrap().into_report().is_ok());
+    let too_deep = Bounds::default().with_depth(9);
+    let refused = MainAgent::builder("desk", ScriptedModel::new([])).bounds(too_deep).build().unwrap_err();
+    assert!(refused.to_string().contains("bounds.depth"), "{refused}");
 }

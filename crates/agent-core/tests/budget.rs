@@ -8,11 +8,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use agent_core::{
-    Exceeded, FinishReason, Lease, Limits, MainAgent, MicroUsd, ModelInfo, Price, Request, Reservation, Resource,
-    RunContext, RunOptions, Spend, Tokens, Usage, complete,
+    AnswerValue, Call, CallResult, Chunk, Dispatch, Entry, Exceeded, FinishReason, Lease, Limits, MainAgent, MicroUsd,
+    ModelInfo, PendingKind, Price, Report, Request, Reservation, Resource, Resume, RunContext, RunOptions, Spend,
+    Tokens, Usage, complete,
 };
 use proptest::prelude::*;
-use testkit::{FnModel, Line, ScriptedModel, caller, paused};
+use serde_json::json;
+use testkit::{FnModel, Line, RecordingAgent, RecordingTool, ScriptedModel, caller, paused};
 
 fn tokens(count: u64) -> Spend {
     Spend::of_tokens(Tokens(count))
@@ -283,5 +285,106 @@ fn parallel_children_wait_for_each_other_under_one_ceiling_until_the_deadline() 
         assert_eq!(desk.run(request(60), caller()).await.unwrap().to_string(), "done");
         assert_eq!(begun.elapsed().as_secs(), 3, "one after the other: two at once could pass the ceiling");
         assert_eq!(desk.run(request(2), caller()).await.unwrap_err().code().as_str(), "run.deadline");
+    });
+}
+
+/// An agent whose model may write more than the run may spend.
+fn wordy(name: &str) -> MainAgent {
+    let model = FnModel::new(|_| Line::text("brief"))
+        .with_info(|_| ModelInfo::new("test", "wordy").with_max_output(Tokens(32_000)).with_price(Price::FREE));
+    MainAgent::builder(name, model).build().unwrap()
+}
+
+#[test]
+fn parallel_children_whose_output_is_clamped_to_what_is_left_are_all_answered() {
+    let names = ["a", "b", "c"];
+    let model = FnModel::new(move |request| match request.conversation.entries().len() {
+        1 => Line::calls(names.map(|name| Call::new(name, json!({"request": "Go"})))),
+        _ => Line::text("done"),
+    });
+    let desk = names.into_iter().fold(MainAgent::builder("desk", model), |desk, name| desk.sub_agent(wordy(name)));
+    let desk = desk.limits(capped(20_000)).build().unwrap();
+    let report = paused(desk.run("Go", caller())).unwrap().into_report().unwrap();
+    assert!(results(&report).iter().all(|result| result.failure().is_none()), "{:?}", results(&report));
+    assert_eq!(report.spent.model_calls, 5);
+}
+
+fn results(report: &Report) -> Vec<CallResult> {
+    let Some(Entry::Agent(turn)) = report.conversation.entries().get(1) else { panic!() };
+    turn.results().to_vec()
+}
+
+#[test]
+fn durable_calls_share_what_is_left_with_the_calls_beside_them() {
+    let durable = |name: &str| RecordingAgent::new(name, []).with_card(|card| card.with_dispatch(Dispatch::Durable));
+    for limits in [capped(20_000), Limits::none().with_model_calls(9), Limits::none().with_tool_calls(9)] {
+        let tool = RecordingTool::new("tool");
+        let calls = ["one", "two", "inline", "tool"].map(|name| Call::new(name, json!({"request": "Go"})));
+        let model = FnModel::new(move |request| match request.conversation.entries().len() {
+            1 => Line::calls(calls.clone()),
+            _ => Line::text("done"),
+        });
+        let desk = MainAgent::builder("desk", model)
+            .sub_agent(durable("one"))
+            .sub_agent(durable("two"))
+            .sub_agent(wordy("inline"))
+            .tool(tool.clone())
+            .limits(limits)
+            .build()
+            .unwrap();
+        let state = paused(desk.run("Go", caller())).unwrap().into_suspended().unwrap().state;
+        assert_eq!((state.pending().len(), tool.inputs().len()), (2, 1), "{limits:?}");
+        let mut resume = Resume::new(state.clone(), caller());
+        for pending in state.pending() {
+            let PendingKind::DurableCall { limits: given, .. } = &pending.kind else { panic!() };
+            let bound =
+                |limits: &Limits| [Resource::Tokens, Resource::ModelCalls, Resource::ToolCalls].map(|of| limits.of(of));
+            for (given, whole) in bound(given).into_iter().zip(bound(&limits)) {
+                assert!(
+                    given.is_some() == whole.is_some() && given <= whole.map(|whole| whole / 2),
+                    "{given:?} {whole:?}"
+                );
+            }
+            let returned =
+                AnswerValue::Returned { result: CallResult::done(json!("ok")), spent: Spend::model_call(Tokens(7)) };
+            resume = resume.with_answer(&pending.id, returned);
+        }
+        let report = paused(desk.resume(resume)).unwrap().into_report().unwrap();
+        assert!(results(&report).iter().all(|result| result.failure().is_none()), "{:?}", results(&report));
+        assert_eq!((report.spent.model_calls, report.spent.tool_calls), (5, 4));
+    }
+}
+
+#[test]
+fn the_call_of_an_agent_is_its_callers_and_not_its_own() {
+    let child = MainAgent::builder("child", ScriptedModel::new([Line::text("done")]));
+    let child = child.limits(Limits::none().with_tool_calls(0)).build().unwrap();
+    let model = ScriptedModel::new([Line::call("child", json!({"request": "Go"})), Line::text("done")]);
+    let desk = MainAgent::builder("desk", model).sub_agent(child).build().unwrap();
+    let report = paused(desk.run("Go", caller())).unwrap().into_report().unwrap();
+    assert!(results(&report)[0].failure().is_none(), "{:?}", results(&report));
+}
+
+#[test]
+fn an_answer_cut_after_its_first_usage_is_charged_for_what_came() {
+    let first = Usage::new(Tokens(10), Tokens(1));
+    let line = Line::silence().then(Chunk::Usage(first)).then_text(&"word ".repeat(1_000));
+    let desk = MainAgent::builder("desk", ScriptedModel::new([line])).build().unwrap();
+    let failure = paused(desk.run("Go", caller())).unwrap_err();
+    assert_eq!((failure.code().as_str(), failure.spent.tokens), ("model.cut", Tokens(1_260)));
+}
+
+#[test]
+fn new_limits_leave_what_was_used_of_the_time() {
+    let tool = RecordingTool::new("ask").waiting(PendingKind::question("Well?"));
+    let slow = Line::call("ask", json!({})).after(std::time::Duration::from_secs(20));
+    let desk = MainAgent::builder("desk", ScriptedModel::new([slow])).tool(tool).build().unwrap();
+    paused(async {
+        let state = desk.run("Go", caller()).await.unwrap().into_suspended().unwrap().state;
+        let longer = Limits::none().with_time(std::time::Duration::from_secs(30));
+        let resume = Resume::new(state.clone(), caller()).with_options(RunOptions::default().with_limits(longer));
+        let answer = AnswerValue::Value(json!("yes"));
+        let failure = desk.resume(resume.with_answer(&state.pending()[0].id, answer)).await.unwrap_err();
+        assert_eq!(failure.state.unwrap().time_left(), Some(std::time::Duration::from_secs(10)));
     });
 }

@@ -247,3 +247,33 @@ impl agent_core::Tool for Watch {
         Ok(agent_core::ToolOutput::Done(json!("watching")))
     }
 }
+
+#[test]
+fn a_thread_that_looks_later_hears_that_its_call_is_over() {
+    /// Leaves its context behind, and never asks for a token.
+    struct Leaves(Arc<Mutex<Option<RunContext>>>, agent_core::FunctionSpec);
+
+    #[async_trait]
+    impl agent_core::Tool for Leaves {
+        fn spec(&self) -> &FunctionSpec {
+            &self.1
+        }
+        async fn call(&self, _: &serde_json::Value, cx: &RunContext) -> Result<agent_core::ToolOutput, CallError> {
+            *self.0.lock().unwrap() = Some(cx.clone());
+            std::future::pending().await
+        }
+    }
+    for timeout in [Duration::from_secs(5), Duration::from_secs(3_600)] {
+        let left = Arc::new(Mutex::new(None));
+        let spec = FunctionSpec::new("t", "Leaves its context", Schema::object()).with_timeout(timeout);
+        let model = FnModel::new(|request| match request.conversation.entries().len() {
+            1 => Line::call("t", json!({})),
+            _ => Line::text("done"),
+        });
+        let desk = MainAgent::builder("desk", model).tool(Leaves(left.clone(), spec)).build().unwrap();
+        let ended = paused(desk.run("Go", caller()));
+        assert_eq!(ended.is_ok(), timeout.as_secs() == 5);
+        let cx = left.lock().unwrap().take().unwrap();
+        assert!(cx.is_cancelled() && cx.cancellation().is_cancelled());
+    }
+}

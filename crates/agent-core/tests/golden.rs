@@ -135,6 +135,59 @@ fn a_call_of_unknown_outcome() {
     check("run_state_v1_unknown_outcome.json", &desk, || waiting(&desk), "[\"answered\"]");
 }
 
+/// A run whose calls are stopped in the middle: of a tool, and of an agent below this one.
+#[test]
+fn calls_that_were_stopped_in_flight() {
+    let slow = || RecordingTool::new("slow").returning_after(Duration::from_secs(9), json!("slow"));
+    let child = FnModel::new(|_| Line::call("slow", json!({"n": 1})));
+    let child = MainAgent::builder("child", child).tool(slow()).build().unwrap();
+    let calls = vec![Call::new("slow", json!({"n": 2})), Call::new("child", json!({"request": "Go"}))];
+    let desk = agent(calls).tool(slow()).sub_agent(child).build().unwrap();
+    let write = || {
+        paused(async {
+            let handle = desk.start("Go", caller());
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            handle.cancel();
+            serde_json::to_value(handle.join().await.unwrap_err().state.unwrap()).unwrap()
+        })
+    };
+    check(
+        "run_state_v1_stopped.json",
+        &desk,
+        write,
+        "waits for word on whether `slow` happened\nand for word on whether `slow` happened",
+    );
+}
+
+/// A Sub-Agent with effects that was stopped when it went on with an answer.
+#[test]
+fn an_agent_of_unknown_outcome() {
+    let survey = RecordingAgent::new("survey", [("one", PendingKind::question("One?"))]);
+    let desk = agent(vec![Call::new("survey", json!({}))]).sub_agent(survey).journal(Forgets).build().unwrap();
+    let write = || {
+        paused(async {
+            let waiting = desk.run("Go", caller()).await.unwrap().into_suspended().unwrap();
+            let resume = Resume::new(waiting.state.clone(), caller());
+            let resume = resume.with_answer(&waiting.state.pending()[0].id, AnswerValue::Value(json!("first")));
+            serde_json::to_value(desk.resume(resume).await.unwrap().into_suspended().unwrap().state).unwrap()
+        })
+    };
+    check("run_state_v1_unknown_agent.json", &desk, write, "[\"answered\"]");
+}
+
+/// A journal that knows of every later beginning of a call, and of no result.
+struct Forgets;
+
+#[async_trait]
+impl agent_core::Journal for Forgets {
+    async fn begin(&self, key: &agent_core::CallKey) -> Result<agent_core::Begun, agent_core::JournalError> {
+        Ok(if key.attempt == 0 { agent_core::Begun::Fresh } else { agent_core::Begun::Unknown })
+    }
+    async fn finish(&self, _: &agent_core::CallKey, _: &CallResult) -> Result<(), agent_core::JournalError> {
+        Ok(())
+    }
+}
+
 struct AskFirst;
 
 #[async_trait]

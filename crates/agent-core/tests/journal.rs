@@ -185,3 +185,46 @@ fn the_memory_journal_forgets_whole_runs_the_oldest_first() {
         }
     });
 }
+
+#[test]
+fn a_result_in_hand_stands_when_the_journal_fails_to_keep_it() {
+    /// Begins everything, and keeps nothing.
+    struct Broken;
+
+    #[async_trait]
+    impl Journal for Broken {
+        async fn begin(&self, _: &CallKey) -> Result<Begun, JournalError> {
+            Ok(Begun::Fresh)
+        }
+        async fn finish(&self, _: &CallKey, _: &CallResult) -> Result<(), JournalError> {
+            Err(JournalError::new(std::io::Error::other("disk full")))
+        }
+    }
+    let tool = RecordingTool::new("pay");
+    let failure = paused(desk(&tool, Arc::new(Broken)).run("Pay", caller())).unwrap_err();
+    assert_eq!(failure.code().as_str(), "journal.failed");
+    let resume = Resume::new(failure.state.unwrap(), caller());
+    let report = paused(desk(&tool, Arc::new(MemoryJournal::new())).resume(resume)).unwrap().into_report().unwrap();
+    assert_eq!((tool.inputs().len(), report.spent.tool_calls), (1, 1));
+    assert!(report.text().contains("ok"));
+}
+
+#[test]
+fn the_memory_journal_keeps_no_more_than_64_mib_of_other_runs() {
+    paused(async {
+        let journal = MemoryJournal::new();
+        let megabyte = CallResult::done(json!("x".repeat(1 << 20)));
+        let keys: Vec<CallKey> = (0..100)
+            .map(|_| CallKey::new(agent_core::RunId::random(), "/0.0".parse().unwrap(), "f", &json!({})))
+            .collect();
+        for key in &keys {
+            journal.begin(key).await.unwrap();
+            journal.finish(key, &megabyte).await.unwrap();
+        }
+        let mut kept = 0;
+        for key in &keys {
+            kept += usize::from(matches!(journal.begin(key).await.unwrap(), Begun::Finished(_)));
+        }
+        assert!((60..=64).contains(&kept), "{kept}");
+    });
+}

@@ -246,3 +246,30 @@ fn a_caller_without_a_needed_role_is_denied() {
     paused(agent.run("Pay", caller().with_role("refunds:write").unwrap())).unwrap();
     assert_eq!(tool.inputs().len(), 1);
 }
+
+#[test]
+fn a_policy_that_panics_ends_the_run_and_not_the_calls_beside_it() {
+    let panics = asking(|what, _, _| if what == "bad" { panic!("a bug of the host's") } else { Decision::Allow });
+    let calls = ["good", "bad"].map(|name| agent_core::Call::new(name, json!({})));
+    let good = RecordingTool::new("good").returning_after(std::time::Duration::from_secs(5), json!("ok"));
+    let desk = MainAgent::builder("desk", ScriptedModel::new([Line::calls(calls)]))
+        .tool(good.clone())
+        .tool(RecordingTool::new("bad"))
+        .policy(panics)
+        .build()
+        .unwrap();
+    let failure = paused(desk.run("Go", caller())).unwrap_err();
+    assert_eq!((failure.code().as_str(), good.completed()), ("run.panicked", 1));
+}
+
+#[test]
+fn replacing_with_the_same_is_to_allow() {
+    let same = asking(|what, _, _| match what {
+        "request" => Decision::Replace(json!("Pay")),
+        "pay" => Decision::Replace(json!({"eur": 5})),
+        _ => Decision::Replace(json!("Paid.")),
+    });
+    let tool = RecordingTool::new("pay");
+    let report = paused(desk(same, &tool).0.run("Pay", caller())).unwrap();
+    assert_eq!((report.to_string().as_str(), tool.inputs().len()), ("Paid.", 1));
+}

@@ -85,3 +85,42 @@ fn every_failure_of_the_task_is_asked_about_and_no_other() {
     assert_eq!(run(hangs, none.with_time(std::time::Duration::from_secs(1))), ("run.deadline".into(), 0));
     assert_eq!(run(model(|| Line::silence().then_panics()), none), ("run.panicked".into(), 0));
 }
+
+#[test]
+fn a_recovered_answer_passes_the_policy_like_any_other() {
+    struct NoLeaks;
+
+    #[async_trait]
+    impl agent_core::Policy for NoLeaks {
+        async fn decide(&self, action: agent_core::Action<'_>, _: &RunContext) -> agent_core::Decision {
+            match action {
+                agent_core::Action::Answer { answer, .. } if answer.to_string().contains("LEAK") => {
+                    agent_core::Decision::Deny("a leak".into())
+                }
+                _ => agent_core::Decision::Allow,
+            }
+        }
+    }
+    let failing = |recovered| {
+        let model = ScriptedModel::new([Line::fails(ModelErrorClass::Unavailable)]);
+        MainAgent::builder("desk", model).recovery(decides(recovered)).policy(NoLeaks).build().unwrap()
+    };
+    let failure = paused(failing(Recovered::Answer(json!("LEAK"))).run("Go", caller())).unwrap_err();
+    assert_eq!(failure.code().as_str(), "policy.denied");
+    let desk = failing(Recovered::Ask(PendingKind::question("Well?")));
+    let state = paused(desk.run("Go", caller())).unwrap().into_suspended().unwrap().state;
+    let resume = Resume::new(state.clone(), somebody("acme", "sam"))
+        .with_answer(&state.pending()[0].id, AnswerValue::Value(json!("LEAK")));
+    assert_eq!(paused(desk.resume(resume)).unwrap_err().code().as_str(), "policy.denied");
+}
+
+#[test]
+fn a_chain_of_models_that_ends_with_a_person_asks_one() {
+    let model = ScriptedModel::new([Line::fails(ModelErrorClass::NeedsHuman)]);
+    let desk = MainAgent::builder("desk", model).build().unwrap();
+    let state = paused(desk.run("Go", caller())).unwrap().into_suspended().unwrap().state;
+    let resume = Resume::new(state.clone(), somebody("acme", "sam"))
+        .with_answer(&state.pending()[0].id, AnswerValue::Value(json!("I can.")));
+    let report = paused(desk.resume(resume)).unwrap().into_report().unwrap();
+    assert_eq!((report.text().as_ref(), report.provenance.fallback_path().as_str()), ("I can.", "model>human"));
+}

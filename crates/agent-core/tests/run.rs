@@ -228,3 +228,26 @@ fn a_caller_is_checked_when_it_is_made() {
     assert!(Caller::new("acme", "ann\n").is_err());
     assert!(Caller::new("a".repeat(129), "ann").is_err());
 }
+
+#[test]
+fn functions_without_arguments() {
+    async fn none() -> Result<String, CallError> {
+        Ok("none".into())
+    }
+    async fn unit(_: ()) -> Result<String, CallError> {
+        Ok("unit".into())
+    }
+    let calls = ["none", "unit"].map(|name| agent_core::Call::new(name, json!({})));
+    let model = ScriptedModel::new([Line::calls(calls), Line::text("done")]);
+    let desk = MainAgent::builder("desk", model).tool(tool("none", "None", none)).tool(tool("unit", "Unit", unit));
+    let report = paused(desk.build().unwrap().run("Go", caller())).unwrap().into_report().unwrap();
+    let Some(Entry::Agent(turn)) = report.conversation.entries().get(1) else { panic!() };
+    let results: Vec<_> = turn.results().iter().map(|result| result.to_model_value().to_string()).collect();
+    assert_eq!(results, ["\"none\"", "\"unit\""]);
+}
+
+#[test]
+fn an_answer_that_is_to_be_a_text_needs_no_quotes() {
+    let desk = MainAgent::builder("desk", ScriptedModel::new([Line::text("hello")])).answer::<String>();
+    assert_eq!(paused(desk.build().unwrap().run("Go", caller())).unwrap().to_string(), "hello");
+}

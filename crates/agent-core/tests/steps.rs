@@ -149,3 +149,61 @@ fn a_state_whose_step_is_gone_is_refused() {
     assert_eq!(failure.code().as_str(), "state.unreadable");
     assert!(failure.to_string().contains("the step `ask_first` is gone"), "{failure}");
 }
+
+/// Ends the run with an answer.
+struct Ends(serde_json::Value);
+
+#[async_trait]
+impl Step for Ends {
+    fn name(&self) -> &str {
+        "ends"
+    }
+    async fn run(&self, _: &mut StepView<'_>, _: &RunContext) -> Result<Flow, AgentError> {
+        Ok(Flow::Conclude(self.0.clone()))
+    }
+}
+
+#[test]
+fn a_step_concludes_at_any_stage_before_the_answer_is_taken() {
+    for stage in [Stage::Admit, Stage::Fit, Stage::Think, Stage::Conclude] {
+        let desk = || MainAgent::builder("desk", ScriptedModel::new([Line::text("the model's")]));
+        let builder = desk().step_before(stage, Ends(json!("mine"))).step_before(Stage::Conclude, Watch("seen"));
+        let report = paused(builder.build().unwrap().run("Go", caller())).unwrap().into_report().unwrap();
+        assert_eq!(report.text(), "mine", "{stage:?}");
+        let said = format!("{:?}", report.conversation);
+        assert!(said.contains("mine") && !said.contains("the model's"), "{stage:?}");
+
+        // It is of the agent's answer type, as everybody's is.
+        let typed = desk().answer::<u32>().step_before(stage, Ends(json!("mine"))).build().unwrap();
+        let failure = paused(typed.run("Go", caller())).unwrap_err();
+        assert_eq!(failure.code().as_str(), "policy.invalid_replacement", "{stage:?}");
+    }
+    let late = MainAgent::builder("desk", ScriptedModel::new([Line::text("the model's")]));
+    let late = late.step_after(Stage::Conclude, Ends(json!("mine"))).build().unwrap();
+    assert_eq!(paused(late.run("Go", caller())).unwrap_err().code().as_str(), "call.failed");
+}
+
+/// Says something for the model to read.
+struct Says;
+
+#[async_trait]
+impl Step for Says {
+    fn name(&self) -> &str {
+        "says"
+    }
+    async fn run(&self, view: &mut StepView<'_>, _: &RunContext) -> Result<Flow, AgentError> {
+        view.say("By the way.")?;
+        Ok(Flow::Continue)
+    }
+}
+
+#[test]
+fn what_a_step_says_after_fitting_is_sent() {
+    for (stage, after) in [(Stage::Fit, false), (Stage::Fit, true), (Stage::Think, false)] {
+        let model = ScriptedModel::new([Line::text("done")]);
+        let builder = MainAgent::builder("desk", model.clone());
+        let builder = if after { builder.step_after(stage, Says) } else { builder.step_before(stage, Says) };
+        paused(builder.build().unwrap().run("Go", caller())).unwrap();
+        assert!(format!("{:?}", model.requests()).contains("By the way."), "{stage:?}");
+    }
+}

@@ -475,3 +475,67 @@ fn answers_serialise() {
         assert_eq!(serde_json::from_value::<Answer>(serde_json::to_value(&answer).unwrap()).unwrap(), answer);
     }
 }
+
+#[test]
+fn an_agent_that_asks_again_under_an_answered_name_is_told_so() {
+    /// Never satisfied.
+    struct Asks(agent_core::AgentCard);
+
+    #[agent_core::async_trait]
+    impl agent_core::SubAgent for Asks {
+        fn card(&self) -> &agent_core::AgentCard {
+            &self.0
+        }
+        async fn run(
+            &self,
+            _: agent_core::Begin,
+            cx: &agent_core::RunContext,
+        ) -> Result<agent_core::Outcome, agent_core::AgentError> {
+            let state = agent_core::AgentState::new(&self.0, 1, Value::Null);
+            let pending = vec![cx.pending("a", PendingKind::question("Well?"))];
+            Ok(agent_core::Outcome::Suspended(agent_core::Suspension::waiting(state, pending)))
+        }
+    }
+    let function = agent_core::FunctionSpec::new("asks", "Asks", agent_core::Schema::object());
+    let asks = Asks(agent_core::AgentCard::new(function));
+    let desk = agent("desk", vec![Call::new("asks", json!({}))]).sub_agent(asks).build().unwrap();
+    let state = paused(desk.run("Go", caller())).unwrap().into_suspended().unwrap().state;
+    let resume = Resume::new(elsewhere(&state), boss()).with_answer(&state.pending()[0].id, json!("no").into_value());
+    let report = paused(desk.resume(resume)).unwrap().into_report().unwrap();
+    assert!(report.text().contains("call.invalid_suspension"), "{}", report.text());
+}
+
+#[test]
+fn the_id_of_a_wait_is_read_as_it_is_written() {
+    let (desk, ..) = nested();
+    let state = paused(desk.run("Go", caller())).unwrap().into_suspended().unwrap().state;
+    for pending in state.pending() {
+        assert_eq!(pending.id.to_string().parse::<PendingId>().unwrap(), pending.id);
+    }
+    for text in
+        ["", ":", "/0.0:a", "01a207bb-02a1-7540-b057-1a0229971c4d:a", "01a207bb-02a1-7540-b057-1a0229971c4d/x:a"]
+    {
+        assert!(text.parse::<PendingId>().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_state_that_contradicts_itself_is_refused() {
+    let (desk, refund, ..) = nested();
+    let state = paused(desk.run("Go", caller())).unwrap().into_suspended().unwrap().state;
+    let good = serde_json::to_value(&state).unwrap();
+    let changes: [(&str, Value); 4] = [
+        ("/suspension/state/body/step", json!("conclude")),
+        ("/suspension/state/body/step", json!("end")),
+        ("/suspension/pending", json!([])),
+        ("/suspension/state/body/open/slots", json!([])),
+    ];
+    for (place, value) in changes {
+        let mut bad = good.clone();
+        *bad.pointer_mut(place).unwrap() = value;
+        bad["suspension"]["runnable"] = json!(true);
+        let bad: RunState = serde_json::from_value(bad).unwrap();
+        refused(&desk, Resume::new(bad, boss()), "state.unreadable");
+    }
+    assert!(refund.inputs().is_empty());
+}

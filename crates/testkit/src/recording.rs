@@ -263,7 +263,6 @@ impl SubAgent for RecordingAgent {
                 }
                 known
             }
-            _ => return Err(AgentError::tell("an unknown beginning")),
         };
         let open = self.questions.iter().filter(|(name, _)| !known.contains_key(name));
         let pending: Vec<_> = open.map(|(name, kind)| cx.pending(name.as_str(), kind.clone())).collect();

@@ -112,7 +112,8 @@ impl Site<'_> {
         };
         let idle = ids.is_empty() && !suspension.runnable;
         if idle || ids.len() < suspension.pending.len() || !ids.into_iter().all(is_own) {
-            let message = "the agent waits for nothing, for something that is not its own, or for something a second time";
+            let message =
+                "the agent waits for nothing, for something that is not its own, or for something a second time";
             return refuse("call.invalid_suspension", message);
         }
         let new = |pending: &&Pending| known.iter().all(|known| known.id != pending.id);

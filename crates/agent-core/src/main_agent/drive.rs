@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::builder::Agent;
+use super::conclude::ensure_fits;
 use super::state::{Concluded, Draft, LoopState, Wait, Work};
 use super::step::{Flow, Stage, StepView};
-use super::conclude::ensure_fits;
 use super::{act, admit, conclude, fit, think};
 use crate::agent_error::AgentError;
 use crate::event::EventKind;
@@ -184,13 +184,7 @@ fn done(state: &mut LoopState) -> Result<Ended, AgentError> {
 }
 
 /// Does what a host's step asked for.
-fn follow(
-    agent: &Agent,
-    state: &mut LoopState,
-    flow: Flow,
-    step: &str,
-    cx: &RunContext,
-) -> Result<Next, AgentError> {
+fn follow(agent: &Agent, state: &mut LoopState, flow: Flow, step: &str, cx: &RunContext) -> Result<Next, AgentError> {
     match flow {
         Flow::Continue => Ok(Next::Row),
         Flow::Wait(kind) => {

@@ -22,7 +22,7 @@ use crate::journal::Begun;
 use crate::message::CallResult;
 use crate::path::CallKey;
 use crate::pending::PendingKind;
-use crate::size::json_size_within;
+use crate::size::{MAX_LEVELS, is_too_deep, json_size_within};
 use crate::sub_agent::{Begin, Dispatch};
 use crate::telemetry::{record_error, task_span};
 use crate::tool::{CallError, Tool, ToolOutput};
@@ -263,6 +263,10 @@ impl Site<'_> {
     /// A result as the model may see it: of the declared schema, and not too large.
     pub(super) fn presentable(&self, result: CallResult) -> CallResult {
         let CallResult::Done(value) = &result else { return result };
+        if is_too_deep(value) {
+            let message = format!("the result nests deeper than {MAX_LEVELS} levels");
+            return CallResult::failed(ErrorCode::new("call.invalid_result"), message);
+        }
         if let Some(violation) = self.spec.output.as_ref().and_then(|schema| schema.check(value).err()) {
             let message = format!("the result does not fit its schema: {violation}");
             return CallResult::failed(ErrorCode::new("call.invalid_result"), message);

@@ -21,6 +21,7 @@ use crate::path::CallPosition;
 use crate::pending::{AnswerValue, PendingKind};
 use crate::policy::{Action, Decision};
 use crate::run_context::RunContext;
+use crate::size::{MAX_LEVELS, is_too_deep};
 use crate::sub_agent::AgentState;
 
 /// A call that there is something to do for.
@@ -192,6 +193,10 @@ impl<'a> Site<'a> {
             Err(result) => return Ok(Settlement::Settled(result)),
         };
         for _ in 0..MAX_REPLACEMENTS {
+            if is_too_deep(&arguments) {
+                let message = format!("the arguments nest deeper than {MAX_LEVELS} levels");
+                return Ok(refuse("call.malformed_arguments", message));
+            }
             if let Err(violation) = self.spec.input.check(&arguments) {
                 let message = format!("the arguments do not fit the schema: {violation}");
                 return Ok(refuse("call.invalid_arguments", message));
@@ -298,7 +303,9 @@ impl<'a> Site<'a> {
             (PendingKind::UnknownOutcome { .. }, AnswerValue::Approve) => {
                 progress.next_attempt();
                 match &waiting.suspended {
-                    Some(suspended) => self.resume_child(job, &SuspendedCall { progress, ..(**suspended).clone() }).await,
+                    Some(suspended) => {
+                        self.resume_child(job, &SuspendedCall { progress, ..(**suspended).clone() }).await
+                    }
                     None => self.begin(job, &mut progress).await,
                 }
             }
