@@ -6,8 +6,7 @@
 //! cargo run --example quickstart -- --approve                                        # goes on, in another process
 //! ```
 //!
-//! `--approve` and `--deny` answer what waits, in the same command or a later one. `--events` prints the events as JSON lines.
-//! `--data DIR` reads other orders and policies; `--state DIR` keeps what waits elsewhere.
+//! `--help` lists the options.
 // An example talks to a terminal.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
@@ -21,7 +20,7 @@ use std::process::ExitCode;
 use adjutant::agent_core::{Event, Observer};
 use adjutant::{Caller, MainAgent, Request, Resume, RunOptions, RunOutcome, RunState};
 
-use self::arguments::Arguments;
+use self::arguments::{Arguments, HELP};
 use self::waiting::Waiting;
 
 #[tokio::main(flavor = "current_thread")]
@@ -37,23 +36,24 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse(std::env::args().skip(1))?;
+    if arguments.help {
+        println!("{HELP}");
+        return Ok(());
+    }
     let waiting = Waiting::in_folder(&arguments.state)?;
     let desk = desk::build(&arguments.data, &arguments.state.join("refunds.csv"))?;
-    match &arguments.request {
+    let outcome = match &arguments.request {
         Some(text) => {
             println!("> {text}");
             let request = Request::new(text.as_str()).with_options(options(&arguments));
-            let outcome = desk.run(request, Caller::new("acme", "ann")?).await?;
-            conclude(&desk, outcome, &arguments, &waiting).await
+            desk.run(request, Caller::new("acme", "ann")?).await?
         }
-        None => {
-            let outcome = answer(&desk, waiting.take()?, &arguments, &waiting).await?;
-            conclude(&desk, outcome, &arguments, &waiting).await
-        }
-    }
+        None => answer(&desk, waiting.find(arguments.run.as_deref())?, &arguments, &waiting).await?,
+    };
+    conclude(&desk, outcome, &arguments, &waiting).await
 }
 
-/// Prints how a run ended. What waits is answered, if the command line has an answer, or kept for a later command.
+/// Prints how a run ended. What waits is kept, and answered if the command line has an answer.
 async fn conclude(
     desk: &MainAgent,
     mut outcome: RunOutcome,
@@ -63,16 +63,17 @@ async fn conclude(
     loop {
         println!("{outcome}");
         let RunOutcome::Suspended(suspended) = outcome else { return Ok(()) };
+        waiting.keep(&suspended.state)?;
         if arguments.verdict.is_none() {
-            waiting.keep(&suspended.state)?;
-            println!("Go on with: cargo run --example quickstart -- --approve   (or --deny)");
+            let run = suspended.state.run_id();
+            println!("Go on with: cargo run --example quickstart -- --approve --run {run}   (or --deny)");
             return Ok(());
         }
         outcome = answer(desk, suspended.state, arguments, waiting).await?;
     }
 }
 
-/// Answers everything that a run waits for as the command line says. A failure puts the state back: nothing is lost.
+/// Answers everything that a run waits for as the command line says.
 async fn answer(
     desk: &MainAgent,
     state: RunState,
@@ -84,13 +85,9 @@ async fn answer(
     let resume = Resume::new(state.clone(), Caller::new("acme", "sam")?).with_options(options(arguments));
     let resume =
         state.pending().iter().fold(resume, |resume, pending| resume.with_answer(&pending.id, verdict.clone()));
-    match desk.resume(resume).await {
-        Ok(outcome) => Ok(outcome),
-        Err(failure) => {
-            waiting.keep(failure.state.as_ref().unwrap_or(&state))?;
-            Err(failure.into())
-        }
-    }
+    let outcome = desk.resume(resume).await?;
+    waiting.forget(&state)?;
+    Ok(outcome)
 }
 
 fn options(arguments: &Arguments) -> RunOptions {

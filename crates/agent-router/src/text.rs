@@ -271,9 +271,11 @@ fn has_vowel(stem: &str) -> bool {
 
 /// `shipp` of `shipping` becomes `ship`.
 fn undouble(stem: &str) -> &str {
-    let mut ends = stem.bytes().rev();
-    match (ends.next(), ends.next()) {
-        (Some(one), Some(other)) if one == other && !b"aeioulsz".contains(&one) => &stem[..stem.len() - 1],
+    let mut ends = stem.chars();
+    match (ends.next_back(), ends.next_back()) {
+        (Some(one), Some(other)) if one == other && one.is_ascii() && !"aeioulsz".contains(one) => {
+            stem.strip_suffix(one).unwrap_or(stem)
+        }
         _ => stem,
     }
 }
@@ -303,6 +305,13 @@ mod tests {
         for family in families {
             let stems: Vec<String> = family.iter().map(|word| stem(word).trim_end_matches('l').to_owned()).collect();
             assert!(stems.iter().all(|stem| *stem == stems[0]), "{family:?} -> {stems:?}");
+        }
+    }
+
+    #[test]
+    fn every_script_has_stems() {
+        for word in ["aッed", "ぁed", "ุุed", "éeing", "ßßing", "ed", "ing"] {
+            assert!(word.starts_with(stem(word).trim_end_matches('e')), "{word} -> {}", stem(word));
         }
     }
 

@@ -382,3 +382,37 @@ fn a_conversation_without_a_user_is_answered() {
     let reply = ask(Conversation::from_entries(Vec::<Entry>::new()));
     assert!(reply.joined_text().contains("I cannot help with that"));
 }
+
+#[test]
+fn a_function_of_unsaid_effect_that_sounds_like_one_takes_a_command() {
+    let of = |name: &str, description: &str| FunctionSpec::new(name, description, Schema::of::<Order>());
+    let functions = [of("orders", "Looks an order up"), of("refund", "Refunds an order")];
+    let called = |text: &str| {
+        let request = ChatRequest::new(Conversation::new().say(text)).with_functions(functions.clone());
+        let cx = RunContext::standalone(caller());
+        let (reply, _) = paused(async { collect(RuleModel::new().stream(request, &cx).await.unwrap()).await }).unwrap();
+        reply.each_call().map(|call| call.name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(called("Refund order A-1042"), ["refund"]);
+    for text in
+        ["Was order A-1042 refunded?", "How does a refund of A-1042 work?", "My neighbour got a refund for A-1042."]
+    {
+        assert!(!called(text).contains(&"refund".to_owned()), "{text}");
+    }
+    assert_eq!(called("Where is order A-1042?"), ["orders"]);
+}
+
+#[test]
+fn a_repair_is_no_new_request() {
+    let orders = FunctionSpec::new("orders", "Looks an order up", Schema::of::<Order>());
+    let asked = Conversation::new().say("What can you do?");
+    let Replied::Final(said) = asked.reply(Reply::text("much").into()) else {
+        panic!("a reply without calls is final")
+    };
+    let said = said.say("The answer does not fit its schema: where is order A-1042? Answer again.");
+    let mut request = ChatRequest::new(said).with_functions([orders]);
+    request.repairs = 2;
+    let cx = RunContext::standalone(caller());
+    let (reply, _) = paused(async { collect(RuleModel::new().stream(request, &cx).await.unwrap()).await }).unwrap();
+    assert!(reply.each_call().next().is_none() && reply.joined_text().contains("orders"), "{reply:?}");
+}

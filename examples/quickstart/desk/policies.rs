@@ -59,7 +59,8 @@ impl Policies {
         let mut sections = Vec::new();
         for path in paths {
             let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            sections.extend(sections_of(&file, &fs::read_to_string(&path)?));
+            let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            sections.extend(sections_of(&file, &text));
         }
         let mut index = LexicalIndex::new();
         for (words, meaning) in SYNONYMS {

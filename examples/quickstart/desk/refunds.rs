@@ -1,7 +1,7 @@
 //! The Sub-Agent `refund`: an effect, which a person has to approve.
 
 use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -40,10 +40,13 @@ impl Refunds {
     }
 
     /// Adds a line to the ledger, unless one with the same key is there.
-    fn note(&self, line: &str) -> std::io::Result<()> {
-        let key = line.split(',').next().unwrap_or_default();
-        let known = fs::read_to_string(&self.ledger).unwrap_or_default();
-        if known.lines().any(|known| known.split(',').next() == Some(key)) {
+    fn note(&self, line: &str) -> io::Result<()> {
+        let key = line.split(',').next();
+        let known = match fs::read_to_string(&self.ledger) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            known => known?,
+        };
+        if known.lines().any(|known| known.split(',').next() == key) {
             return Ok(());
         }
         writeln!(OpenOptions::new().create(true).append(true).open(&self.ledger)?, "{line}")

@@ -94,14 +94,14 @@ impl Drop for Working<'_> {
 
 /// Whether a failure ends the whole run, and not only the agent where it happened.
 fn stops_the_run(error: &AgentError) -> bool {
-    match error {
+    matches!(
+        error,
         AgentError::Journal(_)
-        | AgentError::State(_)
-        | AgentError::Panicked
-        | AgentError::Cancelled
-        | AgentError::Deadline => true,
-        _ => false,
-    }
+            | AgentError::State(_)
+            | AgentError::Panicked
+            | AgentError::Cancelled
+            | AgentError::Deadline
+    )
 }
 
 /// The agent as a value, for whoever resumes it.

@@ -30,7 +30,11 @@ pub(super) async fn think(agent: &Agent, state: &mut LoopState, cx: &RunContext)
             ModelError::new(ModelErrorClass::AttemptsExhausted, "the attempts for this turn are used up").into()
         );
     }
-    let answered = complete(&*agent.model, request(agent, with_repairs(fitted, &state.repairs)), cx).await;
+    let said = fitted.entries().len();
+    let conversation = with_repairs(fitted, &state.repairs);
+    let repairs = conversation.entries().len() - said;
+    let request = ChatRequest { repairs, ..request(agent, conversation) };
+    let answered = complete(&*agent.model, request, cx).await;
     state.attempts_left = attempts.left();
     match answered {
         Ok(reply) if reply.is_blank() => repair(state, reply, "The answer was empty.", cx).map_err(|_| {

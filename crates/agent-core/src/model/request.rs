@@ -27,6 +27,9 @@ pub struct ChatRequest {
     pub max_output: Option<Tokens>,
     /// How it answers.
     pub options: Arc<ModelOptions>,
+    /// How many entries at the end of the conversation are about repairing an answer: replies that did not fit, and the run's own
+    /// messages that say why. They will not stand in the conversation that the run gives back.
+    pub repairs: usize,
 }
 
 /// Which functions a model may or must call.

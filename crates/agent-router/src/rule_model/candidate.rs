@@ -8,7 +8,7 @@ use super::clause::Clause;
 use super::mood::Mood;
 use super::parameter::{Parameter, parameters};
 use crate::lexical_index::{LexicalIndex, QueryTerm};
-use crate::text::terms;
+use crate::text::{terms, words};
 
 /// How much a word counts by where it stands in a function's description.
 const NAME: f32 = 3.0;
@@ -74,8 +74,12 @@ impl Candidate {
     }
 
     /// Whether a call changes something, so that it takes more than a few words in common to make one.
-    pub(super) fn has_declared_effect(&self) -> bool {
-        matches!(self.spec.effect, Effect::Idempotent | Effect::AtMostOnce) || self.spec.approval == Approval::Needed
+    pub(super) fn has_effect(&self) -> bool {
+        match self.spec.effect {
+            Effect::Idempotent | Effect::AtMostOnce => true,
+            Effect::Unspecified if sounds_like_a_change(&self.spec) => true,
+            _ => self.spec.approval == Approval::Needed,
+        }
     }
 
     /// Whether it takes a request as it is, so that it never has to ask for anything.
@@ -116,6 +120,77 @@ impl Candidate {
     fn is_own(&self, word: &str, index: &LexicalIndex) -> bool {
         has_any(&index.query_terms(word), &self.own_terms)
     }
+}
+
+/// Verbs of functions that change something, for those of which nobody said whether they do.
+const CHANGES: &[&str] = &[
+    "activate",
+    "add",
+    "approve",
+    "assign",
+    "block",
+    "book",
+    "buy",
+    "cancel",
+    "change",
+    "charge",
+    "close",
+    "create",
+    "credit",
+    "deactivate",
+    "delete",
+    "deploy",
+    "disable",
+    "edit",
+    "enable",
+    "erase",
+    "grant",
+    "insert",
+    "install",
+    "lock",
+    "move",
+    "notify",
+    "order",
+    "pay",
+    "post",
+    "publish",
+    "purchase",
+    "rebook",
+    "refund",
+    "register",
+    "reimburse",
+    "reject",
+    "release",
+    "remove",
+    "rename",
+    "renew",
+    "replace",
+    "reschedule",
+    "reset",
+    "restart",
+    "revoke",
+    "schedule",
+    "sell",
+    "send",
+    "ship",
+    "submit",
+    "subscribe",
+    "suspend",
+    "terminate",
+    "transfer",
+    "unlock",
+    "unsubscribe",
+    "update",
+    "upgrade",
+    "upload",
+    "withdraw",
+];
+
+/// Whether the description begins with a verb of change: `Refunds an order`, `Cancel a booking`.
+fn sounds_like_a_change(spec: &FunctionSpec) -> bool {
+    let Some(verb) = words(&spec.description).into_iter().next() else { return false };
+    let stems = [Some(&*verb), verb.strip_suffix('s'), verb.strip_suffix("es")];
+    stems.into_iter().flatten().any(|verb| CHANGES.contains(&verb))
 }
 
 fn has_any(query: &[QueryTerm], terms: &HashSet<String>) -> bool {

@@ -66,7 +66,7 @@ impl Planner {
         clause: &Clause,
         candidate: &'a Candidate,
     ) -> Option<Choice<'a>> {
-        if candidate.has_declared_effect() && !candidate.is_commanded(clause, &self.index) {
+        if candidate.has_effect() && !candidate.is_commanded(clause, &self.index) {
             return None;
         }
         let fit = candidate.word_fit(&self.index, &clause.said);
@@ -124,22 +124,21 @@ impl Planner {
         };
         // What was told before names it, if no value does: `my parcel is late, where is it?`
         let told = || (0..number).rev().find_map(|before| self.choose_told(request, before));
-        let reading = self.candidates.iter().filter(|candidate| !candidate.has_declared_effect());
+        let reading = self.candidates.iter().filter(|candidate| !candidate.has_effect());
         reading.clone().find(|candidate| knows_all(candidate)).map(|candidate| candidate.number).or_else(told)
     }
 
     /// The function that a story names, though it does not ask for it.
     fn choose_told(&self, request: &Request, number: usize) -> Option<usize> {
         let clause = request.clauses.get(number).filter(|clause| clause.mood == Mood::Statement)?;
-        let named = |candidate: &&Candidate| {
-            !candidate.has_declared_effect() && candidate.word_fit(&self.index, &clause.said).is_named
-        };
+        let named =
+            |candidate: &&Candidate| !candidate.has_effect() && candidate.word_fit(&self.index, &clause.said).is_named;
         self.candidates.iter().find(named).map(|candidate| candidate.number)
     }
 
     /// Whether a clause says that something with an effect is not wanted.
     pub(super) fn forbids(&self, clause: &Clause) -> bool {
-        let mut effects = self.candidates.iter().filter(|candidate| candidate.has_declared_effect());
+        let mut effects = self.candidates.iter().filter(|candidate| candidate.has_effect());
         clause.mood != Mood::Question && effects.any(|candidate| candidate.is_forbidden(clause, &self.index))
     }
 }

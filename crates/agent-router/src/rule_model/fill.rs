@@ -100,7 +100,7 @@ impl Filling<'_> {
             return parameter.find(&asking.joined(), self.planner.today);
         }
         let own = self.own_values(parameter, asking);
-        if candidate.has_declared_effect() {
+        if candidate.has_effect() {
             return self.required_for_effect(candidate, parameter, asking, own);
         }
         if !own.is_empty() {

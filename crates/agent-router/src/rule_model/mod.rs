@@ -112,7 +112,9 @@ impl RuleModel {
 
     /// What to say to a request: calls, or a text.
     fn reply(&self, request: &ChatRequest) -> Said {
+        // Rules cannot mend an answer: they say the same again, and call nothing a second time.
         let entries = request.conversation.entries();
+        let entries = entries.get(..entries.len().saturating_sub(request.repairs)).unwrap_or(entries);
         let Some(asked_at) = entries.iter().rposition(|entry| matches!(entry, Entry::User(_))) else {
             return Said::Text(answer::capabilities(request.functions.iter()));
         };

@@ -98,7 +98,6 @@ impl SubAgent for Broken {
                 return Ok(self.suspend("order-1", json!({ "asked": 1 }), cx));
             }
             Begin::Resume { state, answers } => (state, answers),
-            _ => return Err(AgentError::tell("an unknown beginning")),
         };
         if self.fault != Fault::GuessesAtStates {
             state.ensure_fits(&self.card, 1)?;
