@@ -48,15 +48,22 @@ pub(crate) struct Run {
     /// When the active time is over that the limits allow.
     pub(crate) time_over: Option<Instant>,
     /// What was answered in earlier lives, and for this one.
-    pub(crate) answered: Vec<PendingId>,
+    pub(crate) answered: Box<[PendingId]>,
     /// How deep agents may nest, whatever their own bounds say.
     pub(crate) depth: u32,
     /// Whether everything in flight is about to be dropped, with the run going on as a value.
     pub(crate) stopping: AtomicBool,
+    /// Boxed and made when it is needed, which it is in few runs.
+    pub(crate) aside: OnceLock<Box<Aside>>,
+}
+
+/// What a run keeps beside its calls.
+#[derive(Default)]
+pub(crate) struct Aside {
     /// Where the calls go on that were stopped in flight.
-    pub(crate) stopped: StoppedCalls,
+    stopped: StoppedCalls,
     /// Budget for durable calls, for as long as this process works on the run.
-    pub(crate) carved_out: Mutex<Vec<CarveOut>>,
+    carved_out: Mutex<Vec<CarveOut>>,
 }
 
 impl Run {
@@ -67,7 +74,16 @@ impl Run {
 
     /// Keeps budget for a call that others make, until the run ends or is suspended.
     pub(crate) fn carve_out(&self, budget: CarveOut) {
-        self.carved_out.lock().unwrap_or_else(PoisonError::into_inner).push(budget);
+        self.aside().carved_out.lock().unwrap_or_else(PoisonError::into_inner).push(budget);
+    }
+
+    /// The calls that were stopped in flight.
+    pub(crate) fn stopped(&self) -> &StoppedCalls {
+        &self.aside().stopped
+    }
+
+    fn aside(&self) -> &Aside {
+        self.aside.get_or_init(Box::default)
     }
 }
 
@@ -148,11 +164,10 @@ impl RunContext {
             journal: Arc::new(crate::journal::MemoryJournal::new()),
             drain: None,
             time_over,
-            answered: Vec::new(),
+            answered: Box::default(),
             depth: u32::MAX,
             stopping: AtomicBool::default(),
-            stopped: StoppedCalls::default(),
-            carved_out: Mutex::default(),
+            aside: OnceLock::new(),
         };
         let policies = Policies::of(Arc::new(crate::policy::HintPolicy));
         Self::root(run, &"host".into(), &Profile::default(), policies, lease, time_over, None)

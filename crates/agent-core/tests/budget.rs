@@ -98,7 +98,7 @@ fn an_overrun_is_recorded_in_full_and_blocks_the_next() {
     reservation.settle(tokens(130));
     assert_eq!(lease.spent(), tokens(130));
     assert!(matches!(poll(&mut waiting(&lease, tokens(1))), Poll::Ready(Err(_))));
-    assert!(lease.try_reserve(Spend::tool_call()).is_err());
+    assert!(lease.charge(Spend::tool_call()).is_err());
 }
 
 #[derive(Debug, Clone)]
@@ -161,8 +161,7 @@ proptest! {
                     queue.remove(at);
                 }
                 Op::Charge { lease, amount } => {
-                    if let Ok(reservation) = leases[lease].try_reserve(tokens(amount)) {
-                        reservation.settle(tokens(amount));
+                    if leases[lease].charge(tokens(amount)).is_ok() {
                         pay(lease, amount);
                     }
                 }

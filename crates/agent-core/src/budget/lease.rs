@@ -110,19 +110,23 @@ impl Lease {
         Ok(self.reservation(amount))
     }
 
-    /// Reserves `amount` here and at every lease above, if it fits beside what is spent and reserved.
+    /// Counts `amount` as spent if it fits beside what is spent and reserved.
     ///
     /// # Errors
     ///
-    /// [`Exceeded`] when it does not fit now; nothing is reserved then.
-    pub fn try_reserve(&self, amount: Spend) -> Result<Reservation, Exceeded> {
-        self.node.ledger.lock().try_reserve(self.node.id, amount)?;
-        Ok(self.reservation(amount))
+    /// [`Exceeded`] when it does not fit; nothing is counted then.
+    pub fn charge(&self, amount: Spend) -> Result<(), Exceeded> {
+        self.node.ledger.lock().charge(self.node.id, amount)
     }
 
     /// Counts `amount` as spent, whatever the ceilings: it happened.
     pub fn record(&self, amount: Spend) {
         self.node.ledger.lock().settle(self.node.id, Spend::ZERO, amount);
+    }
+
+    /// Takes back what was recorded of something that did not happen after all.
+    pub(crate) fn take_back(&self, amount: Spend) {
+        self.node.ledger.lock().take_back(self.node.id, amount);
     }
 
     /// Carves `amount` out without asking whether it fits: it was admitted before, and its run was suspended since.

@@ -42,14 +42,18 @@ struct Node {
     spent: Spend,
     /// What calls in flight may spend. It is given back while the run goes on.
     reserved: Spend,
-    /// What is carved out for work elsewhere. It is not given back while the run goes on.
-    carved_out: Spend,
+    /// What is carved out for work elsewhere, which is not given back while the run goes on. Boxed, since most runs have none.
+    carved_out: Option<Box<Spend>>,
 }
 
 impl Node {
     /// What nobody here can have any more.
     fn gone(&self) -> Spend {
-        self.spent.plus(self.carved_out)
+        self.spent.plus(self.carved_out())
+    }
+
+    fn carved_out(&self) -> Spend {
+        self.carved_out.as_deref().copied().unwrap_or_default()
     }
 }
 
@@ -73,7 +77,7 @@ enum Fit {
 
 impl Table {
     pub(super) fn add_node(&mut self, parent: Option<NodeId>, limits: Limits, spent: Spend) -> NodeId {
-        let node = Node { parent, limits, spent, reserved: Spend::ZERO, carved_out: Spend::ZERO };
+        let node = Node { parent, limits, spent, reserved: Spend::ZERO, carved_out: None };
         match self.free.pop() {
             Some(id) => {
                 self.nodes[id] = node;
@@ -102,7 +106,7 @@ impl Table {
     }
 
     pub(super) fn reserved(&self, id: NodeId) -> Spend {
-        self.nodes[id].reserved.plus(self.nodes[id].carved_out)
+        self.nodes[id].reserved.plus(self.nodes[id].carved_out())
     }
 
     /// The nodes from `id` up to the root.
@@ -144,11 +148,11 @@ impl Table {
         later.map_or(Fit::Now, |(id, resource)| Fit::Later(id, resource))
     }
 
-    /// Reserves `amount` if it fits beside what is spent and reserved.
-    pub(super) fn try_reserve(&mut self, id: NodeId, amount: Spend) -> Result<(), Exceeded> {
+    /// Records `amount` as spent if it fits beside what is spent and reserved.
+    pub(super) fn charge(&mut self, id: NodeId, amount: Spend) -> Result<(), Exceeded> {
         match self.fits(id, &amount) {
             Fit::Now => {
-                self.hold(id, amount);
+                self.settle(id, Spend::ZERO, amount);
                 Ok(())
             }
             Fit::Never(exceeded) => Err(exceeded),
@@ -173,18 +177,24 @@ impl Table {
         self.admit_waiters();
     }
 
+    /// Takes back what was recorded as spent.
+    pub(super) fn take_back(&mut self, id: NodeId, spent: Spend) {
+        self.each_up(id, |node| node.spent = node.spent.minus(spent));
+        self.admit_waiters();
+    }
+
     /// Takes `reserved` back and carves `amount` out instead, without asking whether it fits.
     pub(super) fn carve_out(&mut self, id: NodeId, reserved: Spend, amount: Spend) {
         self.each_up(id, |node| {
             node.reserved = node.reserved.minus(reserved);
-            node.carved_out = node.carved_out.plus(amount);
+            node.carved_out = Some(Box::new(node.carved_out().plus(amount)));
         });
         self.admit_waiters();
     }
 
     /// Gives back what was carved out.
     pub(super) fn give_back(&mut self, id: NodeId, amount: Spend) {
-        self.each_up(id, |node| node.carved_out = node.carved_out.minus(amount));
+        self.each_up(id, |node| node.carved_out = Some(Box::new(node.carved_out().minus(amount))));
         self.admit_waiters();
     }
 

@@ -21,27 +21,11 @@ use crate::pending::{Pending, PendingKind};
 use crate::run_context::RunContext;
 
 pub(super) async fn act(agent: &Agent, state: &mut LoopState, cx: &RunContext) -> Result<Next, AgentError> {
-    let (turn, said_before) = (state.turn, state.said_before);
     let Work::Open(open) = &mut state.work else { return Ok(Next::Row) };
     ensure_children_fit(agent, open)?;
 
-    let mut earlier = EarlierCalls::before(&open.turn, said_before, agent.bounds.fan_out);
-    let calls_of_turn = u32::try_from(open.slots.len()).unwrap_or(u32::MAX).min(agent.bounds.fan_out);
-    let mut jobs = Vec::with_capacity(open.slots.iter().filter(|slot| slot.has_work()).count());
-    let calls = open.turn.reply().each_call().cloned().zip(open.slots.iter().cloned());
-    for (index, (call, slot)) in calls.enumerate() {
-        let position = CallPosition { turn, slot: u32::try_from(index).unwrap_or(u32::MAX) };
-        // What is over the bound is refused without a look.
-        let earlier = if position.slot < agent.bounds.fan_out { earlier.and(&call) } else { Earlier::default() };
-        if slot.has_work() {
-            let Call { name, arguments, .. } = call;
-            jobs.push(Job { position, name, arguments, slot, earlier, calls_of_turn });
-        } else {
-            carve_out_again(&slot, cx);
-        }
-    }
-
-    let mut jobs = jobs.into_iter();
+    let mut jobs = jobs(agent, open, state.turn, state.said_before, cx);
+    jobs.reverse();
     let mut in_flight = FuturesUnordered::new();
     let mut fatal = None;
     let limit = agent.bounds.in_flight as usize;
@@ -49,8 +33,12 @@ pub(super) async fn act(agent: &Agent, state: &mut LoopState, cx: &RunContext) -
         // After a fatal failure, or when asked to drain, nothing new begins; what is in flight is not dropped.
         let may_begin = fatal.is_none() && !cx.run().is_draining();
         while may_begin && in_flight.len() < limit {
-            let Some(job) = jobs.next() else { break };
-            in_flight.push(slot::work(agent, job, cx));
+            let Some((name, job)) = jobs.pop() else { break };
+            in_flight.push(slot::work(agent, &name, job, cx));
+        }
+        if jobs.is_empty() {
+            // Many runs wait here: what is empty takes no room.
+            jobs = Vec::new();
         }
         let Some((index, worked)) = in_flight.next().await else { break };
         if let Err(error) = settle(open, index, worked) {
@@ -67,6 +55,27 @@ pub(super) async fn act(agent: &Agent, state: &mut LoopState, cx: &RunContext) -
     let conversation = open.turn.close().map_err(|_| AgentError::internal("a settled call has no result"))?;
     state.next_turn(conversation);
     Ok(Next::Row)
+}
+
+/// What there is to do for the calls of a turn. Others are left to others, with their budget.
+fn jobs(agent: &Agent, open: &Open, turn: u32, said_before: usize, cx: &RunContext) -> Vec<(Arc<str>, Job)> {
+    let fan_out = agent.bounds.fan_out;
+    let mut earlier = EarlierCalls::before(&open.turn, said_before, fan_out);
+    let calls_of_turn = u32::try_from(open.slots.len()).unwrap_or(u32::MAX).min(fan_out);
+    let mut jobs = Vec::with_capacity(open.slots.iter().filter(|slot| slot.has_work()).count());
+    let calls = open.turn.reply().each_call().zip(&open.slots);
+    for ((call, slot), index) in calls.zip(0..) {
+        // What is over the bound is refused without a look.
+        let earlier = if index < fan_out { earlier.and(call) } else { Earlier::default() };
+        if slot.has_work() {
+            let position = CallPosition { turn, slot: index };
+            let Call { name, arguments, .. } = call.clone();
+            jobs.push((name, Job { position, arguments, slot: slot.clone(), earlier, calls_of_turn }));
+        } else {
+            carve_out_again(slot, cx);
+        }
+    }
+    jobs
 }
 
 /// Records how far a call came.

@@ -11,13 +11,13 @@ use tracing::Instrument;
 
 use super::act::carve_out;
 use super::builder::Callable;
-use super::invoke::{MAX_MESSAGE, over_budget};
-use super::slot::{Job, Settlement, Site, Worked, arguments_of, refuse};
+use super::invoke::MAX_MESSAGE;
+use super::slot::{Settlement, Site, Worked, refuse};
 use super::state::{Progress, Slot, SuspendedCall};
 use super::stop::InFlight;
 use crate::agent_error::AgentError;
-use crate::amount::{MicroUsd, Spend, Tokens};
-use crate::budget::{Lease, Limits, Reservation, Resource};
+use crate::amount::{MicroUsd, Tokens};
+use crate::budget::{Lease, Limits, Resource};
 use crate::error::{ErrorCode, shorten};
 use crate::event::EventKind;
 use crate::function::Effect;
@@ -27,24 +27,29 @@ use crate::sub_agent::{Begin, Outcome, SubAgent, Suspension};
 use crate::telemetry::{record_error, task_span};
 
 impl Site<'_> {
-    pub(super) async fn resume_child(&self, job: &Job, suspended: &SuspendedCall) -> Worked {
+    pub(super) async fn resume_child(&self, suspended: &SuspendedCall) -> Worked {
         let Callable::Agent(child) = self.callable else {
             let message = format!("`{}` is no Sub-Agent any more", self.spec.name);
             return Ok(refuse("call.function_gone", message));
         };
-        let (mut state, mut progress) = (suspended.suspension.state.clone(), suspended.progress.clone());
-        if !state.is_of(child.card()) {
-            state = child.migrate(state)?;
-        }
-        let arguments = match arguments_of(job, &progress) {
+        let mut progress = suspended.progress.clone();
+        let brought_over;
+        let suspended = if self.is_own(&suspended.suspension.state) {
+            suspended
+        } else {
+            let mut call = suspended.clone();
+            call.suspension.state = child.migrate(call.suspension.state)?;
+            brought_over = call;
+            &brought_over
+        };
+        let arguments = match self.arguments(&progress) {
             Ok(arguments) => arguments,
             Err(result) => return Ok(Settlement::Settled(result)),
         };
         for answer in suspended.answers.iter().filter(|answer| self.tells_for(&answer.pending)) {
             self.cx.emit_kind(|| EventKind::Answered { answer: answer.clone().into() });
         }
-        let begin = Begin::Resume { state, answers: suspended.answers.clone() };
-        self.once(begin, None, &arguments, &mut progress, Some(suspended)).await
+        self.make(&arguments, &mut progress, Some(suspended)).await
     }
 
     /// Whether the run emits the events of this wait: an agent that only delegates emits its own.
@@ -55,7 +60,7 @@ impl Site<'_> {
     pub(super) async fn run_agent(
         &self,
         child: &dyn SubAgent,
-        begin: Begin,
+        arguments: &Arc<Value>,
         progress: &mut Progress,
         resumed: Option<&SuspendedCall>,
     ) -> Worked {
@@ -70,6 +75,10 @@ impl Site<'_> {
             "gen_ai.agent.name" = &**card.id(),
             "gen_ai.agent.version" = card.version.as_str(),
         );
+        let begin = match resumed {
+            None => Begin::Start { input: arguments.clone() },
+            Some(call) => Begin::Resume { state: call.suspension.state.clone(), answers: call.answers.clone() },
+        };
         let running = AssertUnwindSafe(child.run(begin, &self.cx)).catch_unwind();
         let mut in_flight = InFlight::new(self, progress, resumed);
         let result = match self.cx.within_deadline(running).instrument(span.clone()).await {
@@ -128,21 +137,14 @@ impl Site<'_> {
     }
 
     /// Leaves a durable call to the orchestrator, with its budget carved out.
-    pub(super) async fn hand_over(
-        &self,
-        child: &dyn SubAgent,
-        input: Arc<Value>,
-        progress: &mut Progress,
-        count: Option<Reservation>,
-    ) -> Worked {
-        if let Some(count) = count {
-            count.settle(Spend::tool_call());
-        }
+    pub(super) async fn hand_over(&self, child: &dyn SubAgent, input: Arc<Value>, progress: &mut Progress) -> Worked {
         let card = child.card();
-        let limits = within(&card.limits, self.above.lease(), self.calls_of_turn);
+        let limits = within(&card.limits, self.above.lease(), self.job.calls_of_turn);
         match self.above.reserve(carve_out(&limits)).await {
             Ok(reservation) => self.cx.run().carve_out(reservation.into_carve_out()),
-            Err(AgentError::Budget(exceeded)) => return Ok(over_budget(&exceeded)),
+            Err(AgentError::Budget(exceeded)) => {
+                return Ok(refuse("budget.exceeded", format!("the call is not made: {exceeded}")));
+            }
             Err(error) => return Err(error),
         }
         self.cx.emit_kind(|| self.started(&input));

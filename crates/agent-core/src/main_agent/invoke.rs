@@ -10,12 +10,11 @@ use serde_json::Value;
 use tracing::Instrument;
 
 use super::builder::Callable;
-use super::slot::{Job, Settlement, Site, Worked, arguments_of, refuse};
+use super::slot::{Settlement, Site, Worked, refuse};
 use super::state::{Progress, Slot, SuspendedCall};
 use super::stop::InFlight;
 use crate::agent_error::AgentError;
 use crate::amount::Spend;
-use crate::budget::{Exceeded, Reservation};
 use crate::error::{ErrorCode, shorten};
 use crate::event::EventKind;
 use crate::journal::Begun;
@@ -23,7 +22,7 @@ use crate::message::CallResult;
 use crate::path::CallKey;
 use crate::pending::PendingKind;
 use crate::size::{MAX_LEVELS, is_too_deep, json_size_within};
-use crate::sub_agent::{Begin, Dispatch};
+use crate::sub_agent::Dispatch;
 use crate::telemetry::{record_error, task_span};
 use crate::tool::{CallError, Tool, ToolOutput};
 
@@ -31,7 +30,7 @@ use crate::tool::{CallError, Tool, ToolOutput};
 enum Known {
     Fresh,
     Unknown,
-    Settled(Settlement),
+    Settled(Box<Settlement>),
 }
 
 /// The code of a call that did not answer in time.
@@ -42,12 +41,12 @@ pub(super) const MAX_MESSAGE: usize = 4_096;
 
 impl Site<'_> {
     /// Settles a call with a result that came from outside, which the journal gets too.
-    pub(super) async fn keep(&self, job: &Job, progress: &Progress, result: CallResult) -> Worked {
+    pub(super) async fn keep(&self, progress: &Progress, result: CallResult) -> Worked {
         let result = self.presentable(result);
         if !self.spec.effect.is_journaled() {
             return Ok(Settlement::Settled(result));
         }
-        let Ok(arguments) = arguments_of(job, progress) else { return Ok(Settlement::Settled(result)) };
+        let Ok(arguments) = self.arguments(progress) else { return Ok(Settlement::Settled(result)) };
         let (journal, key) = (self.cx.journal(), self.key(&arguments, progress));
         match journal.begin(&key).await? {
             Begun::Finished(kept) => Ok(Settlement::Settled(kept)),
@@ -70,59 +69,78 @@ impl Site<'_> {
         key.with_attempt(u32::from(progress.attempt) * 2)
     }
 
-    /// Makes an allowed call: counts it, asks the journal, runs it.
-    pub(super) async fn make(&self, arguments: &Arc<Value>, progress: &mut Progress) -> Worked {
-        // On its caller's account, since an agent's own ceilings are for what it does itself; and counted when it begins.
-        let count = if progress.begun { None } else { Some(self.above.lease().try_reserve(Spend::tool_call())) };
-        let count = match count.transpose() {
-            Ok(count) => count,
-            Err(exceeded) => return Ok(over_budget(&exceeded)),
-        };
-        if let Callable::Agent(child) = self.callable
-            && child.card().dispatch == Dispatch::Durable
-        {
-            return Box::pin(self.hand_over(&**child, arguments.clone(), progress, count)).await;
-        }
-        let begin = Begin::Start { input: arguments.clone() };
-        self.once(begin, count, arguments, progress, None).await
-    }
-
-    /// Begins a call, or goes on with one that was suspended, unless that happened before.
-    pub(super) async fn once(
+    /// Makes an allowed call, or goes on with one that was suspended, unless the journal knows that it happened before.
+    pub(super) async fn make(
         &self,
-        begin: Begin,
-        count: Option<Reservation>,
         arguments: &Arc<Value>,
         progress: &mut Progress,
         resumed: Option<&SuspendedCall>,
     ) -> Worked {
-        let key = self.spec.effect.is_journaled().then(|| Box::new(self.key(arguments, progress)));
-        let known = match key.as_deref() {
-            Some(key) => self.ask_journal(key).await?,
-            None => Known::Fresh,
-        };
-        if let Some(count) = count {
-            count.settle(Spend::tool_call());
+        if let Some(refusal) = self.count(progress, resumed) {
+            return Ok(refusal);
         }
-        match (known, key.as_deref()) {
-            (Known::Settled(settlement), _) => return Ok(settlement),
-            (Known::Fresh, _) if !progress.begun => {}
-            (Known::Fresh | Known::Unknown, Some(key)) if !self.spec.effect.is_repeatable() => {
-                return Box::pin(self.reconcile(key, arguments.clone(), progress, resumed)).await;
-            }
-            (Known::Fresh | Known::Unknown, _) => {}
+        if let (Callable::Agent(child), None) = (self.callable, resumed)
+            && child.card().dispatch == Dispatch::Durable
+        {
+            return Box::pin(self.hand_over(&**child, arguments.clone(), progress)).await;
+        }
+        let key = self.spec.effect.is_journaled().then(|| Box::new(self.key(arguments, progress)));
+        if let Some(key) = key.as_deref()
+            && let Some(known) = self.known(key, arguments, progress, resumed).await?
+        {
+            return Ok(known);
         }
         if resumed.is_none() {
             self.cx.emit_kind(|| self.started(arguments));
         }
         let settlement = match self.callable {
             Callable::Tool(tool) => self.call_tool(&**tool, arguments, progress).await?,
-            Callable::Agent(child) => Box::pin(self.run_agent(&**child, begin, progress, resumed)).await?,
+            Callable::Agent(child) => Box::pin(self.run_agent(&**child, arguments, progress, resumed)).await?,
         };
-        match (key.as_deref(), settlement) {
-            (Some(key), Settlement::Settled(result)) => Ok(self.finish(key, result).await),
-            (Some(key), Settlement::Open(Slot::Child(left))) => Box::pin(self.leave(key, left)).await,
-            (_, settlement) => Ok(settlement),
+        match key {
+            Some(key) => self.note(key, settlement).await,
+            None => Ok(settlement),
+        }
+    }
+
+    /// Counts a call that begins, on its caller's account: an agent's own ceilings are for what it does itself.
+    fn count(&self, progress: &Progress, resumed: Option<&SuspendedCall>) -> Option<Settlement> {
+        if !is_new(progress, resumed) {
+            return None;
+        }
+        let exceeded = self.above.lease().charge(Spend::tool_call()).err()?;
+        Some(refuse("budget.exceeded", format!("the call is not made: {exceeded}")))
+    }
+
+    /// What the journal, the tool or else a person has to say about a call that happened before, or may have.
+    async fn known(
+        &self,
+        key: &CallKey,
+        arguments: &Arc<Value>,
+        progress: &mut Progress,
+        resumed: Option<&SuspendedCall>,
+    ) -> Result<Option<Settlement>, AgentError> {
+        let asked = self.ask_journal(key).await;
+        if asked.is_err() && is_new(progress, resumed) {
+            // It did not begin after all.
+            self.above.lease().take_back(Spend::tool_call());
+        }
+        match asked? {
+            Known::Settled(settlement) => Ok(Some(*settlement)),
+            Known::Fresh if !progress.begun => Ok(None),
+            Known::Fresh | Known::Unknown if self.spec.effect.is_repeatable() => Ok(None),
+            Known::Fresh | Known::Unknown => {
+                Box::pin(self.reconcile(key, arguments.clone(), progress, resumed)).await.map(Some)
+            }
+        }
+    }
+
+    /// Notes in the journal what became of a call.
+    async fn note(&self, key: Box<CallKey>, settlement: Settlement) -> Worked {
+        match settlement {
+            Settlement::Settled(result) => Ok(self.finish(&key, result).await),
+            Settlement::Open(Slot::Child(left)) => Box::pin(self.leave(&key, left)).await,
+            other => Ok(other),
         }
     }
 
@@ -130,10 +148,10 @@ impl Site<'_> {
     async fn ask_journal(&self, key: &CallKey) -> Result<Known, AgentError> {
         Ok(match self.cx.journal().begin(key).await? {
             Begun::Fresh => Known::Fresh,
-            Begun::Finished(result) => Known::Settled(Settlement::Settled(result)),
-            Begun::Conflict => Known::Settled(conflict()),
+            Begun::Finished(result) => Known::Settled(Box::new(Settlement::Settled(result))),
+            Begun::Conflict => Known::Settled(Box::new(conflict())),
             Begun::Unknown => match Box::pin(self.left(key)).await? {
-                Some(left) => Known::Settled(Settlement::Open(Slot::Child(left))),
+                Some(left) => Known::Settled(Box::new(Settlement::Open(Slot::Child(left)))),
                 None => Known::Unknown,
             },
         })
@@ -157,10 +175,10 @@ impl Site<'_> {
     }
 
     /// What became of a call whose outcome was unknown, if the journal heard of it since.
-    pub(super) async fn heard_since(&self, job: &Job, progress: &Progress) -> Result<Option<Settlement>, AgentError> {
-        let Ok(arguments) = arguments_of(job, progress) else { return Ok(None) };
+    pub(super) async fn heard_since(&self, progress: &Progress) -> Result<Option<Settlement>, AgentError> {
+        let Ok(arguments) = self.arguments(progress) else { return Ok(None) };
         match self.ask_journal(&self.key(&arguments, progress)).await? {
-            Known::Settled(settlement) => Ok(Some(settlement)),
+            Known::Settled(settlement) => Ok(Some(*settlement)),
             Known::Fresh | Known::Unknown => Ok(None),
         }
     }
@@ -280,8 +298,9 @@ impl Site<'_> {
     }
 }
 
-pub(super) fn over_budget(exceeded: &Exceeded) -> Settlement {
-    refuse("budget.exceeded", format!("the call is not made: {exceeded}"))
+/// Whether the call begins now, and did not before.
+fn is_new(progress: &Progress, resumed: Option<&SuspendedCall>) -> bool {
+    resumed.is_none() && !progress.begun
 }
 
 /// The key of what a Sub-Agent leaves when it is suspended.

@@ -87,7 +87,7 @@ impl Drop for Working<'_> {
         self.state.renew_attempts(self.agent.bounds.attempts);
         if let Ok(suspension) = suspension(self.agent, &self.state) {
             let left = Slot::Child(Box::new(SuspendedCall::left(suspension)));
-            self.cx.run().stopped.put(self.cx.path().clone(), left);
+            self.cx.run().stopped().put(self.cx.path().clone(), left);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -18,7 +18,6 @@ use super::nested;
 use super::outcome::{Failure, Report, RunOutcome, Suspended};
 use super::state::LoopState;
 use super::step::Stage;
-use super::stop::StoppedCalls;
 use crate::agent_error::AgentError;
 use crate::amount::Spend;
 use crate::budget::Lease;
@@ -79,11 +78,10 @@ fn open(agent: &Agent, life: Box<Life>, queue: Option<Arc<Queue>>) -> Opened {
         journal: agent.journal.clone(),
         drain: options.drain,
         time_over,
-        answered,
+        answered: answered.into(),
         depth: agent.bounds.depth,
         stopping: AtomicBool::default(),
-        stopped: StoppedCalls::default(),
-        carved_out: Mutex::default(),
+        aside: OnceLock::new(),
     };
     let policy = agent.policy.clone().unwrap_or_else(|| Arc::new(HintPolicy));
     let token = options.cancellation;
@@ -192,7 +190,7 @@ fn save(agent: &Agent, state: &LoopState, cx: &RunContext) -> Result<RunState, A
         caller: cx.caller().clone(),
         lease: cx.lease().save(),
         time_left: cx.run().time_over.map(|over| whole(over.saturating_duration_since(Instant::now()))),
-        answered: cx.run().answered.clone(),
+        answered: cx.run().answered.to_vec(),
         suspension,
     })
 }

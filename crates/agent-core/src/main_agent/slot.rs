@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, ready};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -27,7 +27,6 @@ use crate::sub_agent::AgentState;
 /// A call that there is something to do for.
 pub(super) struct Job {
     pub(super) position: CallPosition,
-    pub(super) name: Arc<str>,
     pub(super) arguments: Arguments,
     pub(super) slot: Slot,
     /// What became of the same call before in this run.
@@ -64,49 +63,53 @@ pub(super) struct Site<'a> {
     pub(super) above: &'a RunContext,
     /// The call's context.
     pub(super) cx: RunContext,
-    /// When the call's own time is over.
-    until: Option<Instant>,
-    /// How many calls the turn makes, this one included.
-    pub(super) calls_of_turn: u32,
+    pub(super) job: Job,
+    /// When an agent's own time is over. Boxed, since most calls are of tools.
+    until: Option<Box<Instant>>,
 }
 
 /// Works on a call until it has a result or has to wait. An error is one that ends the whole run.
 ///
 /// Boxed, and with its rare ways boxed once more: many runs have a call in flight at once, and most of their calls are plain.
-pub(super) fn work<'a>(agent: &'a Agent, job: Job, above: &'a RunContext) -> BoxFuture<'a, (usize, Worked)> {
-    let index = job.position.slot as usize;
-    let Some(callable) = agent.functions.get(&job.name) else {
-        let result = unknown_function(agent, &job);
-        return Box::pin(async move { (index, Ok(finished(&job, result, &above.for_call(job.position, None)))) });
+pub(super) fn work<'a>(
+    agent: &'a Agent,
+    name: &Arc<str>,
+    job: Job,
+    above: &'a RunContext,
+) -> BoxFuture<'a, (usize, Worked)> {
+    let Some(callable) = agent.functions.get(name) else {
+        let result = unknown_function(agent, name, &job.slot);
+        let settlement = finished(name, result, &above.for_call(job.position, None));
+        return Box::pin(ready((job.position.slot as usize, Ok(settlement))));
     };
-    let site = Site::new(agent, callable, &job, above);
+    let site = Site::new(agent, callable, job, above);
     Box::pin(async move {
         let end = site.cx.end_on_drop();
         // A panic of the host's policy or journal ends the run, but not the calls beside this one.
-        let worked = AssertUnwindSafe(site.go_on(&job)).catch_unwind().await.unwrap_or(Err(AgentError::Panicked));
+        let worked = AssertUnwindSafe(site.go_on()).catch_unwind().await.unwrap_or(Err(AgentError::Panicked));
         end.disarm();
         let worked = worked.map(|settlement| match settlement {
-            Settlement::Settled(result) => finished(&job, result, &site.cx),
+            Settlement::Settled(result) => finished(&site.spec.name, result, &site.cx),
             other => other,
         });
-        (index, worked)
+        (site.job.position.slot as usize, worked)
     })
 }
 
 /// How far a call came, or what ends the whole run.
 pub(super) type Worked = Result<Settlement, AgentError>;
 
-fn finished(job: &Job, result: CallResult, cx: &RunContext) -> Settlement {
-    cx.emit_kind(|| EventKind::CallFinished { function: job.name.clone(), result: result.clone() });
+fn finished(function: &Arc<str>, result: CallResult, cx: &RunContext) -> Settlement {
+    cx.emit_kind(|| EventKind::CallFinished { function: function.clone(), result: result.clone() });
     Settlement::Settled(result)
 }
 
-fn unknown_function(agent: &Agent, job: &Job) -> CallResult {
+fn unknown_function(agent: &Agent, name: &str, slot: &Slot) -> CallResult {
     let mut names: Vec<&str> = agent.specs.iter().map(|spec| &*spec.name).collect();
     names.sort_unstable();
     let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-    let name = shorten(&job.name, 80);
-    match &job.slot {
+    let name = shorten(name, 80);
+    match slot {
         Slot::Ready(progress) if *progress == Progress::default() => {
             let message = format!("there is no function `{name}`; there are: {names}");
             CallResult::failed(ErrorCode::new("call.unknown_function"), message)
@@ -122,19 +125,8 @@ pub(super) fn refuse(code: &'static str, message: impl Into<Arc<str>>) -> Settle
     Settlement::Settled(CallResult::failed(ErrorCode::new(code), message))
 }
 
-/// The arguments in use: what a policy or a person put in place, else the model's.
-pub(super) fn arguments_of(job: &Job, progress: &Progress) -> Result<Arc<Value>, CallResult> {
-    if let Some(replaced) = &progress.arguments {
-        return Ok(replaced.clone());
-    }
-    job.arguments.parse().map(Arc::new).map_err(|problem| {
-        let message = format!("the arguments are no JSON: {problem}");
-        CallResult::failed(ErrorCode::new("call.malformed_arguments"), message)
-    })
-}
-
 impl<'a> Site<'a> {
-    fn new(agent: &'a Agent, callable: &'a Callable, job: &Job, above: &'a RunContext) -> Self {
+    fn new(agent: &'a Agent, callable: &'a Callable, job: Job, above: &'a RunContext) -> Self {
         let spec = callable.spec();
         let suspended = job.slot.suspended();
         let time = match callable {
@@ -145,23 +137,34 @@ impl<'a> Site<'a> {
             }
         };
         let until = Instant::now().checked_add(time);
-        let cx = match callable {
-            Callable::Tool(_) => above.for_call(job.position, until),
+        let (cx, until) = match callable {
+            Callable::Tool(_) => (above.for_call(job.position, until), None),
             Callable::Agent(child) => {
                 let card = child.card();
                 let lease = match suspended {
                     Some(call) => above.lease().restore_child(call.lease),
                     None => above.lease().child(card.limits),
                 };
-                above.for_agent(job.position, until, card, lease)
+                (above.for_agent(job.position, until, card, lease), until.map(Box::new))
             }
         };
-        Self { agent, callable, spec, above, cx, until, calls_of_turn: job.calls_of_turn }
+        Self { agent, callable, spec, above, cx, job, until }
+    }
+
+    /// The arguments in use: what a policy or a person put in place, else the model's.
+    pub(super) fn arguments(&self, progress: &Progress) -> Result<Arc<Value>, CallResult> {
+        if let Some(replaced) = &progress.arguments {
+            return Ok(replaced.clone());
+        }
+        self.job.arguments.parse().map(Arc::new).map_err(|problem| {
+            let message = format!("the arguments are no JSON: {problem}");
+            CallResult::failed(ErrorCode::new("call.malformed_arguments"), message)
+        })
     }
 
     /// How much of the call's own time is left, in milliseconds.
     pub(super) fn remaining_ms(&self) -> Option<u64> {
-        let left = self.until?.saturating_duration_since(Instant::now());
+        let left = self.until.as_deref()?.saturating_duration_since(Instant::now());
         Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
     }
 
@@ -171,41 +174,47 @@ impl<'a> Site<'a> {
     }
 
     /// Goes on from where the call stands.
-    async fn go_on(&self, job: &Job) -> Worked {
-        match &job.slot {
+    async fn go_on(&self) -> Worked {
+        match &self.job.slot {
             Slot::Ready(progress) => {
                 let mut progress = progress.clone();
-                self.begin(job, &mut progress).await
+                self.begin(&mut progress).await
             }
-            Slot::Waits(waiting) => Box::pin(self.answered(job, waiting)).await,
-            Slot::Child(suspended) => Box::pin(self.resume_child(job, suspended)).await,
+            Slot::Waits(waiting) => Box::pin(self.answered(waiting)).await,
+            Slot::Child(suspended) => Box::pin(self.resume_child(suspended)).await,
             Slot::Settled => Ok(Settlement::Open(Slot::Settled)),
         }
     }
 
     /// A call that is to be made: checks it, asks the policy, makes it.
-    async fn begin(&self, job: &Job, progress: &mut Progress) -> Worked {
-        if let Some(refusal) = self.over_bounds(job) {
-            return Ok(refusal);
-        }
-        let mut arguments = match arguments_of(job, progress) {
+    async fn begin(&self, progress: &mut Progress) -> Worked {
+        let arguments = match self.admitted(progress).await {
             Ok(arguments) => arguments,
-            Err(result) => return Ok(Settlement::Settled(result)),
+            Err(settlement) => return Ok(settlement),
         };
+        self.make(&arguments, progress, None).await
+    }
+
+    /// The arguments with which the call may be made.
+    async fn admitted(&self, progress: &mut Progress) -> Result<Arc<Value>, Settlement> {
+        if let Some(refusal) = self.over_bounds() {
+            return Err(refusal);
+        }
+        let mut arguments = self.arguments(progress).map_err(Settlement::Settled)?;
         for _ in 0..MAX_REPLACEMENTS {
             if is_too_deep(&arguments) {
                 let message = format!("the arguments nest deeper than {MAX_LEVELS} levels");
-                return Ok(refuse("call.malformed_arguments", message));
+                return Err(refuse("call.malformed_arguments", message));
             }
             if let Err(violation) = self.spec.input.check(&arguments) {
                 let message = format!("the arguments do not fit the schema: {violation}");
-                return Ok(refuse("call.invalid_arguments", message));
+                return Err(refuse("call.invalid_arguments", message));
             }
             let approved_by = &progress.approved_by;
             let action = Action::Call { function: self.spec, arguments: &arguments, approved_by };
             match self.above.policies().decide(action, self.above).await {
-                Decision::Allow => return self.make(&arguments, progress).await,
-                Decision::Replace(other) if other == *arguments => return self.make(&arguments, progress).await,
+                Decision::Allow => return Ok(arguments),
+                Decision::Replace(other) if other == *arguments => return Ok(arguments),
                 Decision::Replace(other) => {
                     decided(&self.cx, &self.spec.name, Verdict::Replace, "");
                     arguments = Arc::new(other);
@@ -215,23 +224,21 @@ impl<'a> Site<'a> {
                 }
                 Decision::Deny(reason) => {
                     decided(&self.cx, &self.spec.name, Verdict::Deny, &reason);
-                    return Ok(Settlement::Settled(CallResult::denied(&reason)));
+                    return Err(Settlement::Settled(CallResult::denied(&reason)));
                 }
                 Decision::Ask(reason) => {
                     decided(&self.cx, &self.spec.name, Verdict::Ask, &reason);
-                    return Ok(self.ask(arguments, &reason, progress));
+                    return Err(self.ask(arguments, &reason, progress));
                 }
             }
         }
-        Ok(refuse(
-            "call.denied",
-            format!("the policy replaced the arguments {MAX_REPLACEMENTS} times and did not decide"),
-        ))
+        let message = format!("the policy replaced the arguments {MAX_REPLACEMENTS} times and did not decide");
+        Err(refuse("call.denied", message))
     }
 
     /// Bounds on the shape of a run. What passes one is told to the model.
-    fn over_bounds(&self, job: &Job) -> Option<Settlement> {
-        let bounds = &self.agent.bounds;
+    fn over_bounds(&self) -> Option<Settlement> {
+        let (bounds, job) = (&self.agent.bounds, &self.job);
         if job.position.slot >= bounds.fan_out {
             return Some(refuse("call.fan_out", format!("only {} calls are made in one turn", bounds.fan_out)));
         }
@@ -276,13 +283,13 @@ impl<'a> Site<'a> {
     }
 
     /// Goes on with a call that waited, if its answer has come.
-    async fn answered(&self, job: &Job, waiting: &WaitingCall) -> Worked {
-        let Some(answer) = waiting.answer.clone() else { return Ok(Settlement::Open(job.slot.clone())) };
+    async fn answered(&self, waiting: &WaitingCall) -> Worked {
+        let Some(answer) = waiting.answer.clone() else { return Ok(Settlement::Open(self.job.slot.clone())) };
         self.cx.emit_kind(|| EventKind::Answered { answer: answer.clone().into() });
         let mut progress = waiting.progress.clone();
         if let (PendingKind::UnknownOutcome { .. }, AnswerValue::Approve | AnswerValue::Deny(_)) =
             (&waiting.pending.kind, &answer.value)
-            && let Some(settlement) = self.heard_since(job, &progress).await?
+            && let Some(settlement) = self.heard_since(&progress).await?
         {
             return Ok(settlement);
         }
@@ -294,27 +301,25 @@ impl<'a> Site<'a> {
                 progress.arguments = Some(Arc::new(arguments));
                 // Earlier consent was to other arguments.
                 progress.approved_by = vec![answer.by];
-                self.begin(job, &mut progress).await
+                self.begin(&mut progress).await
             }
             (PendingKind::Approval { .. }, _) => {
                 agree(&mut progress.approved_by, answer.by);
-                self.begin(job, &mut progress).await
+                self.begin(&mut progress).await
             }
             (PendingKind::UnknownOutcome { .. }, AnswerValue::Approve) => {
                 progress.next_attempt();
                 match &waiting.suspended {
-                    Some(suspended) => {
-                        self.resume_child(job, &SuspendedCall { progress, ..(**suspended).clone() }).await
-                    }
-                    None => self.begin(job, &mut progress).await,
+                    Some(suspended) => self.resume_child(&SuspendedCall { progress, ..(**suspended).clone() }).await,
+                    None => self.begin(&mut progress).await,
                 }
             }
             (PendingKind::DurableCall { .. }, AnswerValue::Returned { result, spent }) => {
-                let kept = self.keep(job, &progress, result).await?;
+                let kept = self.keep(&progress, result).await?;
                 self.above.lease().record(spent);
                 Ok(kept)
             }
-            (_, value) => self.keep(job, &progress, value.into_result()).await,
+            (_, value) => self.keep(&progress, value.into_result()).await,
         }
     }
 }

@@ -291,7 +291,7 @@ impl LoopState {
         let Work::Open(open) = &mut self.work else { return };
         for (slot, index) in open.slots.iter_mut().zip(0..).filter(|(slot, _)| **slot != Slot::Settled) {
             let path = cx.path().child(CallPosition { turn, slot: index });
-            if let Some(stopped) = cx.run().stopped.take(&path) {
+            if let Some(stopped) = cx.run().stopped().take(&path) {
                 *slot = stopped;
             }
         }

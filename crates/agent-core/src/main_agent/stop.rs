@@ -3,6 +3,7 @@
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::builder::Callable;
 use super::slot::Site;
 use super::state::{Progress, Slot, SuspendedCall};
 use crate::path::CallPath;
@@ -45,13 +46,15 @@ impl<'a> InFlight<'a> {
     /// The call came to its own end: what stopped below it is of no more interest.
     pub(super) fn end(&mut self) {
         self.ended = true;
-        self.left_below();
+        if let Callable::Agent(_) = self.site.callable {
+            self.left_below();
+        }
     }
 
     /// What the Sub-Agent itself left.
     fn left_below(&self) -> Option<Box<SuspendedCall>> {
         let cx = &self.site.cx;
-        match cx.run().stopped.take(cx.path())? {
+        match cx.run().stopped().take(cx.path())? {
             Slot::Child(left) if self.site.is_own(&left.suspension.state) => Some(left),
             _ => None,
         }
@@ -76,6 +79,6 @@ impl Drop for InFlight<'_> {
             }
             None => Slot::Ready(progress),
         };
-        cx.run().stopped.put(cx.path().clone(), slot);
+        cx.run().stopped().put(cx.path().clone(), slot);
     }
 }

@@ -61,7 +61,7 @@ fn failures() -> Vec<AgentError> {
         ModelErrorClass::AttemptsExhausted,
     ];
     let model = classes.into_iter().map(|class| ModelError::new(class, "the suite says so").into());
-    let exceeded = Lease::root(Limits::none().with_tokens(Tokens(1))).try_reserve(Spend::of_tokens(Tokens(2)));
+    let exceeded = Lease::root(Limits::none().with_tokens(Tokens(1))).charge(Spend::of_tokens(Tokens(2)));
     let others = [
         exceeded.expect_err("two tokens are more than one").into(),
         ContextError::DoesNotFit { needed: Tokens(200), budget: Tokens(100) }.into(),
