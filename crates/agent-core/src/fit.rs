@@ -26,6 +26,10 @@ pub trait ContextPolicy: Send + Sync {
     /// # Errors
     ///
     /// [`ContextError`] when nothing that may be left out makes it fit.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future may be dropped at any await.
     async fn fit(&self, request: FitRequest<'_>, cx: &RunContext) -> Result<Fitted, ContextError>;
 }
 

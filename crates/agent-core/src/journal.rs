@@ -19,6 +19,7 @@ use crate::path::{CallKey, CallPath, CallPosition, Fingerprint};
 ///
 /// - Both methods are atomic: of several that begin one key at once, exactly one hears [`Begun::Fresh`].
 /// - A first result stays; finishing again, or finishing another call at the same place, changes nothing.
+/// - Another [`attempt`](CallKey::attempt) is another place.
 /// - A result is kept also when the beginning was not, because it was forgotten or never noted.
 /// - What `finish` acknowledged is there after a crash, as far as the store itself survives one.
 ///
@@ -30,13 +31,22 @@ pub trait Journal: Send + Sync {
     /// # Errors
     ///
     /// [`JournalError`] when the store fails. The call is not made then.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future may be dropped at any await: the call was noted then or it was not.
     async fn begin(&self, key: &CallKey) -> Result<Begun, JournalError>;
 
     /// Keeps the call's result.
     ///
     /// # Errors
     ///
-    /// [`JournalError`] when the store fails. The run fails then, since a copy of it could repeat the call.
+    /// [`JournalError`] when the store fails. The run fails then, since a copy of it could repeat the call; its own state has the
+    /// result.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future may be dropped at any await: the result was kept then or it was not.
     async fn finish(&self, key: &CallKey, result: &CallResult) -> Result<(), JournalError>;
 }
 

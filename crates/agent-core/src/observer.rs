@@ -8,7 +8,8 @@ use crate::event::Event;
 ///
 /// # Contract
 ///
-/// `observe` is called within the run: it returns quickly and hands long work on. A panic in it is caught and changes nothing.
+/// `observe` is called within the run, while the events of the path wait: it returns quickly, hands long work on, and emits no
+/// events itself. A panic in it is caught and changes nothing.
 ///
 /// The testkit's `conformance::observer` checks an implementation.
 pub trait Observer: Send + Sync {

@@ -45,6 +45,10 @@ use crate::run_context::RunContext;
 #[async_trait]
 pub trait Policy: Send + Sync {
     /// Decides on `action`.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future may be dropped at any await; the question is asked again then.
     async fn decide(&self, action: Action<'_>, cx: &RunContext) -> Decision;
 
     /// Whether `by`, who is of the right tenant, may answer `pending`.

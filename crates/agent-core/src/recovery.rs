@@ -21,6 +21,10 @@ use crate::run_context::RunContext;
 #[async_trait]
 pub trait Recovery: Send + Sync {
     /// Decides on the failure `error` of the agent at `cx`, which had come as far as `conversation`.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future may be dropped at any await.
     async fn recover(&self, error: &AgentError, conversation: &Conversation, cx: &RunContext) -> Recovered;
 }
 
@@ -28,11 +32,12 @@ pub trait Recovery: Send + Sync {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Recovered {
-    /// Rules answer. The answer is marked as theirs.
+    /// Rules answer. The answer is marked as theirs, and passes the policy; it may be of another type than the agent's answers.
     Answer(Value),
     /// A person does: the run is suspended, and an answer of a [`PendingKind::Question`] is the final answer.
     Ask(PendingKind),
-    /// The run fails.
+    /// The run fails, unless the models themselves ended with a person ([`NeedsHuman`](crate::ModelErrorClass::NeedsHuman)): then
+    /// one is asked.
     Fail,
 }
 

@@ -23,7 +23,8 @@ use crate::run_context::RunContext;
 /// - One method begins and resumes, so that resuming cannot be forgotten. What has completed before a suspension is not run again.
 /// - State lives in [`AgentState`] and nowhere else: the process that resumes may be another.
 /// - Every model is called through [`complete`](crate::complete) with `cx`, so that the parent knows what it cost.
-/// - What it waits for is made by [`RunContext::pending`], whose ids name this agent's place in the run.
+/// - What it waits for is made by [`RunContext::pending`], whose ids name this agent's place in the run. A name that was answered is
+///   not used again.
 /// - Dropping the future stops everything that it began.
 ///
 /// The testkit's `conformance::sub_agent` checks an implementation.
@@ -37,6 +38,11 @@ pub trait SubAgent: Send + Sync {
     /// # Errors
     ///
     /// [`AgentError`] when the task cannot be done. The parent's model reads its code and message.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future is dropped when the call's time is over or the run is stopped. A [`MainAgent`](crate::MainAgent) goes on from there
+    /// later; any other agent begins again where it was suspended last, unless its effect says that it must not.
     async fn run(&self, begin: Begin, cx: &RunContext) -> Result<Outcome, AgentError>;
 
     /// Brings a state that another version of this agent saved to the form of this version.

@@ -34,7 +34,13 @@ pub trait Tool: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`CallError`]: the model reads [`CallError::Tell`] and can mend its call; of anything else it learns only that it failed.
+    /// [`CallError`]: the model reads [`CallError::Tell`], of which it is given 4 KiB, and can mend its call; of anything else it
+    /// learns only that it failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future is dropped when the call's time is over or the run is stopped. Whether its effect happened counts as unknown then:
+    /// [`reconcile`](Self::reconcile) is asked before the call is made again.
     async fn call(&self, input: &Value, cx: &RunContext) -> Result<ToolOutput, CallError>;
 
     /// Finds out what became of an earlier call of which the run knows only that it began.
@@ -52,7 +58,8 @@ pub trait Tool: Send + Sync {
 pub enum ToolOutput {
     /// The result.
     Done(Value),
-    /// The result will be the answer to this. The tool is not called again.
+    /// The result will be the answer to this [`Question`](PendingKind::Question) or [`External`](PendingKind::External) result. The
+    /// tool is not called again. For the other kinds only the run itself waits.
     Waits(PendingKind),
 }
 

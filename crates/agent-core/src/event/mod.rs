@@ -22,7 +22,11 @@ use crate::path::CallPath;
 /// Something that happened in a run.
 ///
 /// Its identity is (`path`, `n`): `n` grows along each path, over resumptions too, so that a reader can drop what it has seen.
-/// Order holds along a path, and a parent's event about a child comes before the child's own. Between siblings there is none.
+/// A life of a run that was lost in a crash, and is repeated from the same state, numbers anew: of the two, the one counts whose
+/// state was kept.
+///
+/// Order holds along a path, and a parent's event about a child comes before the child's own. Between siblings there is none. The
+/// end of an agent ends everything below it that has no end of its own: a run that is stopped says so once.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Event {

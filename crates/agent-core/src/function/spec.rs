@@ -45,7 +45,8 @@ pub enum Effect {
     Idempotent,
     /// Something that must not happen twice.
     AtMostOnce,
-    /// Nothing by itself: it makes calls that say so themselves. An agent's effect.
+    /// Nothing by itself: it makes calls that say so themselves, and tells in events what it waits for. A
+    /// [`MainAgent`](crate::MainAgent)'s effect.
     Delegated,
 }
 

@@ -7,10 +7,11 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
 use super::builder::{Agent, Callable};
+use super::call_state::Slot;
 use super::drive::Next;
 use super::invoke::TIMEOUT;
 use super::slot::{self, Earlier, Job, Settlement, Worked};
-use super::state::{LoopState, Open, Slot, Work};
+use super::state::{LoopState, Open, Work};
 use crate::agent_error::AgentError;
 use crate::amount::Spend;
 use crate::budget::Limits;

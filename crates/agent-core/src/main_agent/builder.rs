@@ -206,7 +206,8 @@ impl MainAgentBuilder {
         self
     }
 
-    /// Adds an observer of all runs.
+    /// Adds an observer of all runs that the agent is the Main Agent of, with everything below it. Events of an agent that works as
+    /// a Sub-Agent go to the observers of its Main Agent.
     pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
         self.observers.push(Arc::new(observer));
         self

@@ -11,9 +11,9 @@ use tracing::Instrument;
 
 use super::act::carve_out;
 use super::builder::Callable;
+use super::call_state::{Progress, Slot, SuspendedCall};
 use super::invoke::MAX_MESSAGE;
 use super::slot::{Settlement, Site, Worked, refuse};
-use super::state::{Progress, Slot, SuspendedCall};
 use super::stop::InFlight;
 use crate::agent_error::AgentError;
 use crate::amount::{MicroUsd, Tokens};

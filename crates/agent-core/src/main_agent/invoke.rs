@@ -10,8 +10,8 @@ use serde_json::Value;
 use tracing::Instrument;
 
 use super::builder::Callable;
+use super::call_state::{Progress, Slot, SuspendedCall};
 use super::slot::{Settlement, Site, Worked, refuse};
-use super::state::{Progress, Slot, SuspendedCall};
 use super::stop::InFlight;
 use crate::agent_error::AgentError;
 use crate::amount::Spend;

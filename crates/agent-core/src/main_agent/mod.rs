@@ -4,6 +4,7 @@ mod act;
 mod admit;
 mod bounds;
 mod builder;
+mod call_state;
 mod conclude;
 mod delegate;
 mod drive;

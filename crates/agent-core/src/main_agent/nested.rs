@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use super::MainAgent;
 use super::builder::{Agent, Callable};
+use super::call_state::{Slot, SuspendedCall};
 use super::drive::{Ended, live};
-use super::state::{LoopState, Slot, SuspendedCall};
+use super::state::LoopState;
 use super::wire;
 use crate::agent_error::AgentError;
 use crate::caller::Caller;

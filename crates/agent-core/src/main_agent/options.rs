@@ -67,7 +67,8 @@ pub struct Resume {
     pub by: Caller,
     /// Answers to any part of what it waits for. What is not answered is waited for again.
     pub answers: Vec<Answer>,
-    /// How to run. Limits replace the run's own; its spend stays.
+    /// How to run. Limits replace the run's own; its spend stays, and what it used of its time. The task and the trace are the
+    /// run's own: those of the options are not looked at.
     pub options: RunOptions,
 }
 
@@ -106,7 +107,7 @@ impl Resume {
 pub struct RunOptions {
     /// Ceilings of the whole run, instead of the agent's own.
     pub limits: Option<Limits>,
-    /// When the time is over, however much active time the limits allow.
+    /// When the time is over, however much active time the limits allow: for this life of the run. What the limits allow stays.
     pub deadline: Option<Instant>,
     /// The task, where the host counts tasks.
     pub task_id: Option<TaskId>,

@@ -64,11 +64,13 @@ pub struct Suspended {
 pub struct Failure {
     /// Why.
     pub error: AgentError,
-    /// Everything that was said. Calls without a result have a failure as theirs, so that it can be continued.
+    /// Everything that was said, but for a request that was refused. Calls without a result have a failure as theirs, so that it
+    /// can be continued.
     pub conversation: Conversation,
     /// What the run spent, Sub-Agents included.
     pub spent: Spend,
-    /// What tries again from where it failed, if the failure left something to go on from.
+    /// What tries again from where it failed: agents below go on where they were, calls that had begun are asked about, and each turn
+    /// has its attempts anew. `None` when there is nothing to go on from, or what was asked for was refused.
     pub state: Option<RunState>,
 }
 

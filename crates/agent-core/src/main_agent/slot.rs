@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::admit::{MAX_REPLACEMENTS, agree, decided};
 use super::builder::{Agent, Callable};
-use super::state::{Progress, Slot, SuspendedCall, WaitingCall};
+use super::call_state::{Progress, Slot, SuspendedCall, WaitingCall};
 use crate::agent_error::AgentError;
 use crate::error::{ErrorCode, shorten};
 use crate::event::{EventKind, Verdict};

@@ -25,6 +25,10 @@ pub trait Step: Send + Sync {
     /// # Errors
     ///
     /// [`AgentError`] ends the run, unless the agent's [`Recovery`](crate::Recovery) has an answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future may be dropped at any await; the step is run again when the run goes on.
     async fn run(&self, view: &mut StepView<'_>, cx: &RunContext) -> Result<Flow, AgentError>;
 
     /// Goes on after an answer to what [`Flow::Wait`] waited for. The step is not run again.
@@ -51,7 +55,8 @@ pub enum Flow {
     Continue,
     /// The run is suspended until this is answered.
     Wait(PendingKind),
-    /// The agent is done, and this is its answer.
+    /// The agent is done, and this is its answer, of the agent's answer type. The policy sees it as any other. After the answer was
+    /// taken, behind the stage `Conclude`, it is an error.
     Conclude(Value),
 }
 

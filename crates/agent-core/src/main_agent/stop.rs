@@ -4,8 +4,8 @@ use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::builder::Callable;
+use super::call_state::{Progress, Slot, SuspendedCall};
 use super::slot::Site;
-use super::state::{Progress, Slot, SuspendedCall};
 use crate::path::CallPath;
 
 /// The calls that were stopped in a run, each with where it goes on from.

@@ -95,12 +95,12 @@ impl StepTable {
     /// The steps as a Mermaid flowchart.
     pub(super) fn to_mermaid(&self) -> String {
         let mut lines = vec!["flowchart TD".to_owned()];
-        let last = |stage| self.rows.iter().rfind(|row| row.stage == stage).map_or("end", Row::name);
-        let first = |stage| self.name(self.start_of(stage));
+        let last = |stage| node(self.rows.iter().rfind(|row| row.stage == stage).map_or("end", Row::name));
+        let first = |stage| node(self.name(self.start_of(stage)));
         for pair in self.rows.windows(2) {
             let [row, next] = pair else { continue };
             if row.stage == next.stage {
-                lines.push(format!("    {} --> {}", row.name(), next.name()));
+                lines.push(format!("    {} --> {}", node(row.name()), node(next.name())));
             }
         }
         let edges = [
@@ -109,14 +109,24 @@ impl StepTable {
             (last(Stage::Think), "|calls|", first(Stage::Act)),
             (last(Stage::Think), "|answer|", first(Stage::Conclude)),
             (last(Stage::Act), "|again|", first(Stage::Fit)),
-            ("conclude", "|repair|", first(Stage::Fit)),
-            (last(Stage::Conclude), "", "done([done])"),
+            (node("conclude"), "|repair|", first(Stage::Fit)),
+            (last(Stage::Conclude), "", "done([done])".to_owned()),
         ];
         lines.insert(1, format!("    start([start]) --> {}", first(Stage::Admit)));
         lines.extend(edges.iter().map(|(from, label, to)| format!("    {from} -->{label} {to}")));
         lines.push(String::new());
         lines.join("\n")
     }
+}
+
+/// A step's name as a node of Mermaid, which takes only some characters in ids.
+fn node(name: &str) -> String {
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || character == '_';
+    if name.chars().all(is_plain) {
+        return name.to_owned();
+    }
+    let id = name.replace(|character| !is_plain(character), "_");
+    format!("{id}[\"{}\"]", name.replace('"', "'"))
 }
 
 impl Row {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::builder::Agent;
+use super::call_state::{Progress, Slot};
 use super::drive::Next;
 use super::fit;
-use super::state::{Draft, LoopState, Open, Progress, Repair, Slot, Work};
+use super::state::{Draft, LoopState, Open, Repair, Work};
 use super::step::Stage;
 use crate::agent_error::AgentError;
 use crate::conversation::{Conversation, Replied};

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::state::{Concluded, Draft, LoopState, Open, Repair, Slot, Wait, Work};
+use super::call_state::Slot;
+use super::state::{Concluded, Draft, LoopState, Open, Repair, Wait, Work};
 use super::step::Stage;
 use super::table::StepTable;
 use crate::caller::Caller;

@@ -113,6 +113,9 @@ async fn other_places_are_independent(journal: &dyn Journal) {
         expect(journal, &key(run, other), Begun::Fresh, "the same call at another path").await;
     }
     expect(journal, &key(RunId::random(), "/0.1"), Begun::Fresh, "the same call of another run").await;
+    let again = first.clone().with_attempt(1);
+    expect(journal, &again, Begun::Fresh, "another attempt at the same call").await;
+    expect(journal, &again, Begun::Unknown, "another attempt that was begun").await;
     expect(journal, &first, Begun::Finished(result), "a finished call, after others began").await;
 }
 

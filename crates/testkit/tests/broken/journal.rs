@@ -28,6 +28,8 @@ enum Fault {
     Truncates,
     /// Files by path alone.
     IgnoresTheRun,
+    /// Files by run and path alone.
+    IgnoresTheAttempt,
 }
 
 impl Broken {
@@ -49,6 +51,9 @@ impl Journal for Broken {
         }
         if fault == Some(Fault::IgnoresTheRun) {
             key.run = no_run();
+        }
+        if self.fault == Some(Fault::IgnoresTheAttempt) {
+            key.attempt = 0;
         }
         if fault == Some(Fault::ChecksThenActs) {
             let known = self.results.lock().unwrap().contains_key(&key.to_string());
@@ -77,6 +82,9 @@ impl Journal for Broken {
         }
         if self.fault == Some(Fault::IgnoresTheRun) {
             key.run = no_run();
+        }
+        if self.fault == Some(Fault::IgnoresTheAttempt) {
+            key.attempt = 0;
         }
         self.results.lock().unwrap().insert(key.to_string(), result.clone());
         self.journal.finish(&key, result).await
@@ -122,6 +130,12 @@ async fn truncates() {
 #[should_panic(expected = "a call that was never begun: `begin` says")]
 async fn ignores_the_run() {
     conformance::journal(async || Broken::with(Fault::IgnoresTheRun)).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "another attempt at the same call: `begin` says")]
+async fn ignores_the_attempt() {
+    conformance::journal(async || Broken::with(Fault::IgnoresTheAttempt)).await;
 }
 
 #[tokio::test]
