@@ -19,9 +19,9 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["deps"] => deps::check(),
         ["soak", "properties"] => soak_properties(),
-        ["soak", "drops"] => {
-            (0..200).try_for_each(|_| cargo(&["test", "--quiet", "-p", "adjutant-agent-core", "--test", "cancel"]))
-        }
+        ["soak", "drops"] => (0..200).try_for_each(|_| {
+            cargo(&["test", "--quiet", "-p", "adjutant-agent-core", "--test", "cancel", "--test", "stopped"])
+        }),
         ["peers"] => cargo(&["run", "--release", "--manifest-path", "benches/peers/rig/Cargo.toml"]),
         _ => Err(USAGE.into()),
     };

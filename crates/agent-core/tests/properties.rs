@@ -1,4 +1,5 @@
-//! Whatever a model does: exactly one result for each call, in order; nothing runs twice; nothing stays reserved; an end.
+//! Whatever a model does, and whenever the run is stopped and goes on elsewhere: exactly one result for each call, in order; nothing
+//! runs twice; nothing stays reserved; an end.
 //!
 //! 2,000 cases by default; `ADJUTANT_CASES` sets another number.
 // A test that cannot go on panics.
@@ -6,17 +7,18 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use agent_core::{
-    AnswerValue, Approval, Bounds, CallError, Chunk, Conversation, Effect, Entry, FinishReason, FunctionSpec, Lease,
-    Limits, MainAgent, ModelErrorClass, PendingKind, Request, Resume, RunContext, RunOptions, RunOutcome, RunState,
-    Schema, Spend, Tokens, Tool, ToolOutput, async_trait,
+    AnswerValue, Approval, Bounds, CallError, CallResult, Chunk, Conversation, Effect, Entry, FinishReason,
+    FunctionSpec, Lease, Limits, MainAgent, ModelErrorClass, PendingKind, Request, Resume, RunContext, RunOptions,
+    RunOutcome, RunState, Schema, Spend, Tokens, Tool, ToolOutput, async_trait,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use testkit::{FnModel, Line, Recorder, caller, joined, paused, somebody};
+use tokio_util::sync::CancellationToken;
 
 /// What a model does in one answer.
 #[derive(Debug, Clone)]
@@ -115,8 +117,11 @@ struct Named {
 
 impl Named {
     fn new(name: &'static str, seen: &Arc<Seen>) -> Self {
-        let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
-        let spec = FunctionSpec::new(name, "", Schema::from_value(schema).unwrap()).with_effect(Effect::AtMostOnce);
+        static INPUT: LazyLock<Schema> = LazyLock::new(|| {
+            let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
+            Schema::from_value(schema).unwrap()
+        });
+        let spec = FunctionSpec::new(name, "", INPUT.clone()).with_effect(Effect::AtMostOnce);
         let spec = if name == "pay" { spec.with_approval(Approval::Needed) } else { spec };
         Self { spec, seen: seen.clone() }
     }
@@ -147,9 +152,9 @@ impl Tool for Named {
     }
 }
 
-fn agent(name: &str, answers: Vec<Answer>, seen: &Arc<Seen>) -> agent_core::MainAgentBuilder {
+fn agent(name: &str, model: &FnModel, seen: &Arc<Seen>) -> agent_core::MainAgentBuilder {
     let bounds = Bounds::default().with_turns(6).with_result_bytes(2_000).with_tool_timeout(Duration::from_secs(2));
-    let builder = MainAgent::builder(name, model(answers)).bounds(bounds);
+    let builder = MainAgent::builder(name, model.clone()).bounds(bounds);
     ["echo", "tell", "fail", "panic", "hang", "huge", "wait", "pay"]
         .into_iter()
         .fold(builder, |builder, tool| builder.tool(Named::new(tool, seen)))
@@ -174,6 +179,8 @@ fn check_pairs(conversation: &Conversation) {
                     assert!(matches!(code, Some("call.unknown_function" | "call.fan_out")), "{code:?}")
                 }
                 ("echo" | "pay" | "wait", None) | ("child", _) => {}
+                // It was stopped in flight, and a person knew what became of it.
+                (_, None) if *result == CallResult::done(json!("an answer")) => {}
                 (_, Some(_)) => {}
                 (name, None) => panic!("{name} has a value: {result:?}"),
             }
@@ -203,21 +210,26 @@ fn answers_to(state: &RunState, seed: u64) -> Resume {
 
 async fn check(main: Vec<Answer>, child: Vec<Answer>, limits: Limits, seed: u64) {
     let seen = Arc::new(Seen::default());
-    let child = agent("child", child, &seen).build().unwrap();
-    let desk = agent("desk", main, &seen).sub_agent(child).build().unwrap();
+    let models = (model(main), model(child));
+    // As another process builds it, with a journal that knows nothing.
+    let desk = || {
+        let child = agent("child", &models.1, &seen).build().unwrap();
+        agent("desk", &models.0, &seen).sub_agent(child).build().unwrap()
+    };
     let recorder = Recorder::new();
-    let options = || RunOptions::default().with_observer(recorder.clone());
-    let mut outcome = desk.run(Request::new("Go").with_options(options().with_limits(limits)), caller()).await;
-    for life in 0.. {
-        assert!(life < 60, "the run never ends");
-        match outcome {
-            Ok(RunOutcome::Suspended(waiting)) => {
-                check_pairs(&waiting.conversation);
-                let saved = serde_json::to_string(&waiting.state).unwrap();
-                let state: RunState = serde_json::from_str(&saved).unwrap();
-                assert_eq!(state, waiting.state);
-                outcome = desk.resume(answers_to(&state, seed.rotate_left(life)).with_options(options())).await;
-            }
+    let options = |life: u32| {
+        let options = RunOptions::default().with_observer(recorder.clone());
+        // In every third life or so the run is stopped, at any of the moments at which something happens.
+        match seed.rotate_right(life * 11) % 12 {
+            stop @ 0..4 => options.with_cancellation(cancelled_after(Duration::from_millis(stop))),
+            _ => options,
+        }
+    };
+    let mut outcome = desk().run(Request::new("Go").with_options(options(0).with_limits(limits)), caller()).await;
+    for life in 1.. {
+        assert!(life < 100, "the run never ends");
+        let (saved, conversation) = match outcome {
+            Ok(RunOutcome::Suspended(waiting)) => (waiting.state, waiting.conversation),
             Ok(RunOutcome::Completed(report)) => {
                 check_pairs(&report.conversation);
                 assert!(
@@ -226,11 +238,19 @@ async fn check(main: Vec<Answer>, child: Vec<Answer>, limits: Limits, seed: u64)
                 break;
             }
             Err(failure) => {
-                assert!(!failure.code().as_str().starts_with("resume."), "{failure:?}");
                 check_pairs(&failure.conversation);
-                break;
+                let code = failure.code();
+                assert!(!code.as_str().starts_with("resume.") && !code.as_str().starts_with("state."), "{failure:?}");
+                match failure.state {
+                    Some(state) if code.as_str() == "run.cancelled" => (state, failure.conversation),
+                    _ => break,
+                }
             }
-        }
+        };
+        check_pairs(&conversation);
+        let state: RunState = serde_json::from_str(&serde_json::to_string(&saved).unwrap()).unwrap();
+        assert_eq!(state, saved);
+        outcome = desk().resume(answers_to(&state, seed.rotate_left(life)).with_options(options(life))).await;
     }
     let keys = seen.keys.lock().unwrap();
     assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len(), "a call was made twice: {keys:?}");
@@ -238,6 +258,17 @@ async fn check(main: Vec<Answer>, child: Vec<Answer>, limits: Limits, seed: u64)
     let events = joined(recorder.events());
     let last = events.iter().rfind(|event| event.path().depth() == 0).unwrap();
     assert!(matches!(last.kind, agent_core::EventKind::Finished(_) | agent_core::EventKind::Failed(_)));
+}
+
+/// A token that is cancelled at that time.
+fn cancelled_after(time: Duration) -> CancellationToken {
+    let token = CancellationToken::new();
+    let stop = token.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(time).await;
+        stop.cancel();
+    });
+    token
 }
 
 fn cases() -> u32 {
