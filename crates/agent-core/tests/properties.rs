@@ -11,13 +11,13 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use agent_core::{
-    AnswerValue, Approval, Bounds, CallError, CallResult, Chunk, Conversation, Effect, Entry, FinishReason,
+    AnswerValue, Approval, Bounds, CallError, CallResult, Chunk, Conversation, Dispatch, Effect, Entry, FinishReason,
     FunctionSpec, Lease, Limits, MainAgent, ModelErrorClass, PendingKind, Request, Resume, RunContext, RunOptions,
     RunOutcome, RunState, Schema, Spend, Tokens, Tool, ToolOutput, async_trait,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use testkit::{FnModel, Line, Recorder, caller, joined, paused, somebody};
+use testkit::{FnModel, Line, Recorder, RecordingAgent, caller, joined, paused, somebody};
 use tokio_util::sync::CancellationToken;
 
 /// What a model does in one answer.
@@ -45,8 +45,10 @@ struct WantedCall {
     id: &'static str,
 }
 
-const NAMES: &[&str] =
-    &["echo", "echo", "echo", "tell", "fail", "panic", "hang", "huge", "wait", "pay", "pay", "child", "ghost", ""];
+const NAMES: &[&str] = &[
+    "echo", "echo", "echo", "tell", "fail", "panic", "hang", "huge", "wait", "pay", "pay", "child", "survey", "night",
+    "ghost", "",
+];
 const ARGUMENTS: &[&str] =
     &["{\"n\": 1}", "{\"n\": 2}", "{\"n\": 3}", "{\"request\": \"go\", \"n\": 4}", "", "{", "7", "{\"n\": \"x\"}"];
 const IDS: &[&str] = &["", "a", "a", "b"];
@@ -155,9 +157,14 @@ impl Tool for Named {
 fn agent(name: &str, model: &FnModel, seen: &Arc<Seen>) -> agent_core::MainAgentBuilder {
     let bounds = Bounds::default().with_turns(6).with_result_bytes(2_000).with_tool_timeout(Duration::from_secs(2));
     let builder = MainAgent::builder(name, model.clone()).bounds(bounds);
+    let survey =
+        RecordingAgent::new("survey", [("one", PendingKind::question("One?")), ("two", PendingKind::question("Two?"))]);
+    let night = RecordingAgent::new("night", []).with_card(|card| card.with_dispatch(Dispatch::Durable));
     ["echo", "tell", "fail", "panic", "hang", "huge", "wait", "pay"]
         .into_iter()
         .fold(builder, |builder, tool| builder.tool(Named::new(tool, seen)))
+        .sub_agent(survey)
+        .sub_agent(night)
 }
 
 /// Each result stands at its own call: what echoes says so, and the rest failed with a code of the function's own.
@@ -178,7 +185,7 @@ fn check_pairs(conversation: &Conversation) {
                 ("" | "ghost", code) => {
                     assert!(matches!(code, Some("call.unknown_function" | "call.fan_out")), "{code:?}")
                 }
-                ("echo" | "pay" | "wait", None) | ("child", _) => {}
+                ("echo" | "pay" | "wait" | "survey" | "night", None) | ("child", _) => {}
                 // It was stopped in flight, and a person knew what became of it.
                 (_, None) if *result == CallResult::done(json!("an answer")) => {}
                 (_, Some(_)) => {}
@@ -202,6 +209,9 @@ fn answers_to(state: &RunState, seed: u64) -> Resume {
             (_, 0) => AnswerValue::Deny("no".into()),
             (PendingKind::Approval { .. }, 1) => AnswerValue::ApproveWith(json!({"n": 2})),
             (PendingKind::Approval { .. }, _) => AnswerValue::Approve,
+            (PendingKind::DurableCall { .. }, _) => {
+                AnswerValue::Returned { result: CallResult::done(json!("counted")), spent: Spend::ZERO }
+            }
             _ => AnswerValue::Value(json!("an answer")),
         };
         resume.with_answer(&pending.id, value)
