@@ -12,7 +12,7 @@ Asks a support desk, or answers what waits from an earlier request.
 
   --approve, --deny   answer what waits, in this command or a later one
   --run RUN           which run, when several wait
-  --events            print the events as JSON lines
+  --events            print the events as JSON lines, and all else to the standard error
   --data DIR          other orders and policies
   --state DIR         keep what waits, and the refunds, elsewhere
   --                  what follows is the request";

@@ -44,7 +44,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let desk = desk::build(&arguments.data, &arguments.state.join("refunds.csv"))?;
     let outcome = match &arguments.request {
         Some(text) => {
-            println!("> {text}");
+            tell(&arguments, &format!("> {text}"));
             let request = Request::new(text.as_str()).with_options(options(&arguments));
             desk.run(request, Caller::new("acme", "ann")?).await?
         }
@@ -61,12 +61,13 @@ async fn conclude(
     waiting: &Waiting,
 ) -> Result<(), Box<dyn Error>> {
     loop {
-        println!("{outcome}");
+        tell(arguments, &outcome.to_string());
         let RunOutcome::Suspended(suspended) = outcome else { return Ok(()) };
         waiting.keep(&suspended.state)?;
         if arguments.verdict.is_none() {
             let run = suspended.state.run_id();
-            println!("Go on with: cargo run --example quickstart -- --approve --run {run}   (or --deny)");
+            let command = "cargo run --example quickstart -- --approve --run";
+            tell(arguments, &format!("Go on with: {command} {run}   (or --deny)"));
             return Ok(());
         }
         outcome = answer(desk, suspended.state, arguments, waiting).await?;
@@ -88,6 +89,11 @@ async fn answer(
     let outcome = desk.resume(resume).await?;
     waiting.forget(&state)?;
     Ok(outcome)
+}
+
+/// Words for people. They leave the standard output to the events, where those are asked for.
+fn tell(arguments: &Arguments, words: &str) {
+    if arguments.events { eprintln!("{words}") } else { println!("{words}") }
 }
 
 fn options(arguments: &Arguments) -> RunOptions {

@@ -38,7 +38,7 @@ impl Waiting {
         waiting.sort();
         let id = waiting.pop().ok_or("nothing waits for an answer")?;
         if !waiting.is_empty() {
-            println!("(the latest of several; these wait too, and --run names one: {})", waiting.join(", "));
+            eprintln!("(the latest of several; these wait too, and --run names one: {})", waiting.join(", "));
         }
         let path = self.folder.join(format!("waiting-{id}.json"));
         let read = || -> Result<RunState, Box<dyn Error>> { Ok(serde_json::from_slice(&fs::read(&path)?)?) };
