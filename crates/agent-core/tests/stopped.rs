@@ -10,8 +10,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use agent_core::{
-    AnswerValue, Call, CallResult, Caller, Effect, Journal, Limits, MainAgent, MemoryJournal, ModelErrorClass,
-    PendingKind, Request, Resume, RunOptions, RunOutcome, RunState,
+    AnswerValue, Begun, Call, CallKey, CallResult, Caller, Effect, Journal, JournalError, Limits, MainAgent,
+    MemoryJournal, ModelErrorClass, PendingKind, Request, Resume, RunOptions, RunOutcome, RunState, async_trait,
 };
 use serde_json::json;
 use testkit::{FnModel, Line, Recorder, RecordingAgent, RecordingTool, caller, paused, somebody};
@@ -356,4 +356,56 @@ fn a_user_written_agent_with_effects_goes_on_once_whoever_copies_its_state() {
         assert_eq!(count("waiting"), 2, "each wait is told when it comes up");
         assert!(count("answered") >= 2);
     });
+}
+
+/// A journal that begins everything, and never comes to keep anything.
+struct Slow;
+
+#[async_trait]
+impl Journal for Slow {
+    async fn begin(&self, _: &CallKey) -> Result<Begun, JournalError> {
+        Ok(Begun::Fresh)
+    }
+    async fn finish(&self, _: &CallKey, _: &CallResult) -> Result<(), JournalError> {
+        std::future::pending().await
+    }
+}
+
+#[test]
+fn a_run_stopped_while_its_journal_keeps_a_result_repeats_nothing() {
+    paused(async {
+        let tool = RecordingTool::new("pay");
+        let state = cancelled_after_a_while(&paying(tool.clone(), Arc::new(Slow)), None).await;
+        asked(&paying(tool.clone(), Arc::new(MemoryJournal::new())), &state).await;
+        assert_eq!(tool.inputs().len(), 1);
+
+        let survey = RecordingAgent::new("survey", [("colour", PendingKind::question("Which colour?"))]);
+        let desk = |journal: Arc<dyn Journal>| {
+            let model = FnModel::new(|request| match request.conversation.entries().len() {
+                1 => Line::call("survey", json!({"of": "chairs"})),
+                _ => Line::text("done"),
+            });
+            MainAgent::builder("desk", model).sub_agent(survey.clone()).journal(journal).build().unwrap()
+        };
+        let state = cancelled_after_a_while(&desk(Arc::new(Slow)), None).await;
+        let [pending] = state.pending() else { panic!("{:?}", state.pending()) };
+        let answer = AnswerValue::Value(json!("red"));
+        let resume = Resume::new(elsewhere(&state), boss()).with_answer(&pending.id, answer);
+        let outcome = desk(Arc::new(MemoryJournal::new())).resume(resume).await.unwrap();
+        assert_eq!((outcome.to_string().as_str(), survey.lives().len()), ("done", 2));
+    });
+}
+
+#[test]
+fn an_agent_that_timed_out_with_an_effect_in_flight_is_not_called_again() {
+    let tool = RecordingTool::new("pay").hanging();
+    let child = MainAgent::builder("child", FnModel::new(|_| Line::call("pay", json!({"eur": 5}))));
+    let child = child.tool(tool.clone()).limits(Limits::none().with_time(Duration::from_secs(5))).build().unwrap();
+    let model = FnModel::new(|request| match request.conversation.entries().len() {
+        1..3 => Line::call("child", json!({"request": "Pay"})),
+        _ => Line::text("gave up"),
+    });
+    let desk = MainAgent::builder("desk", model).sub_agent(child).build().unwrap();
+    assert_eq!(paused(desk.run("Pay", caller())).unwrap().to_string(), "gave up");
+    assert_eq!(tool.inputs().len(), 1);
 }

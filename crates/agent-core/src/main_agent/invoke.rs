@@ -12,7 +12,7 @@ use tracing::Instrument;
 use super::builder::Callable;
 use super::call_state::{Progress, Slot, SuspendedCall};
 use super::slot::{Settlement, Site, Worked, refuse};
-use super::stop::InFlight;
+use super::stop::{InFlight, Unnoted};
 use crate::agent_error::AgentError;
 use crate::amount::Spend;
 use crate::error::{ErrorCode, shorten};
@@ -98,7 +98,7 @@ impl Site<'_> {
             Callable::Agent(child) => Box::pin(self.run_agent(&**child, arguments, progress, resumed)).await?,
         };
         match key {
-            Some(key) => self.note(key, settlement).await,
+            Some(key) => self.note(key, settlement, progress).await,
             None => Ok(settlement),
         }
     }
@@ -136,9 +136,15 @@ impl Site<'_> {
     }
 
     /// Notes in the journal what became of a call.
-    async fn note(&self, key: Box<CallKey>, settlement: Settlement) -> Worked {
+    async fn note(&self, key: Box<CallKey>, settlement: Settlement, progress: &mut Progress) -> Worked {
         match settlement {
-            Settlement::Settled(result) => Ok(self.finish(&key, result).await),
+            Settlement::Settled(result) => {
+                // Until the journal has it, the call counts as one that began.
+                let mut in_flight = InFlight::new(self, progress, None);
+                let settlement = self.finish(&key, result).await;
+                in_flight.end();
+                Ok(settlement)
+            }
             Settlement::Open(Slot::Child(left)) => Box::pin(self.leave(&key, left)).await,
             other => Ok(other),
         }
@@ -160,7 +166,9 @@ impl Site<'_> {
     /// Keeps what a Sub-Agent left when it was suspended, so that a copy of the run goes on from there too.
     async fn leave(&self, key: &CallKey, left: Box<SuspendedCall>) -> Worked {
         let body = serde_json::to_value(&left).map_err(AgentError::internal)?;
+        let unnoted = Unnoted::new(&self.cx, left.clone());
         self.cx.journal().finish(&suspension_of(key), &CallResult::done(body)).await?;
+        unnoted.end();
         Ok(Settlement::Open(Slot::Child(left)))
     }
 

@@ -15,7 +15,7 @@ use super::call_state::{Progress, Slot, SuspendedCall, WaitingCall};
 use crate::agent_error::AgentError;
 use crate::error::{ErrorCode, shorten};
 use crate::event::{EventKind, Verdict};
-use crate::function::FunctionSpec;
+use crate::function::{Effect, FunctionSpec};
 use crate::message::{Arguments, CallResult};
 use crate::path::CallPosition;
 use crate::pending::{AnswerValue, PendingKind};
@@ -242,7 +242,7 @@ impl<'a> Site<'a> {
         if job.position.slot >= bounds.fan_out {
             return Some(refuse("call.fan_out", format!("only {} calls are made in one turn", bounds.fan_out)));
         }
-        if job.earlier.timed_out && !self.spec.effect.is_repeatable() {
+        if job.earlier.timed_out && !matches!(self.spec.effect, Effect::ReadOnly | Effect::Idempotent) {
             let message = "the same call did not answer in time before, and may have happened: it is not made again";
             return Some(refuse("call.unknown_outcome", message));
         }

@@ -7,6 +7,7 @@ use super::builder::Callable;
 use super::call_state::{Progress, Slot, SuspendedCall};
 use super::slot::Site;
 use crate::path::CallPath;
+use crate::run_context::RunContext;
 
 /// The calls that were stopped in a run, each with where it goes on from.
 #[derive(Debug, Default)]
@@ -80,5 +81,29 @@ impl Drop for InFlight<'_> {
             None => Slot::Ready(progress),
         };
         cx.run().stopped().put(cx.path().clone(), slot);
+    }
+}
+
+/// What a Sub-Agent left, until the journal has it: it is not lost when the run stops before, or because the journal fails.
+pub(super) struct Unnoted<'a> {
+    cx: &'a RunContext,
+    call: Option<Box<SuspendedCall>>,
+}
+
+impl<'a> Unnoted<'a> {
+    pub(super) fn new(cx: &'a RunContext, call: Box<SuspendedCall>) -> Self {
+        Self { cx, call: Some(call) }
+    }
+
+    pub(super) fn end(mut self) {
+        self.call = None;
+    }
+}
+
+impl Drop for Unnoted<'_> {
+    fn drop(&mut self) {
+        if let Some(call) = self.call.take() {
+            self.cx.run().stopped().put(self.cx.path().clone(), Slot::Child(call));
+        }
     }
 }
