@@ -36,7 +36,10 @@ impl Waiting {
         }
         // The ids of runs grow with time.
         waiting.sort();
-        let id = waiting.pop().ok_or("nothing waits for an answer")?;
+        let id = waiting.pop().ok_or_else(|| match run {
+            Some(run) => format!("no run {run} waits for an answer"),
+            None => "nothing waits for an answer".to_owned(),
+        })?;
         if !waiting.is_empty() {
             eprintln!("(the latest of several; these wait too, and --run names one: {})", waiting.join(", "));
         }

@@ -67,7 +67,44 @@ impl Tree {
             1 => Line::calls([Call::new("outer", json!({})), Call::new("child", json!({"request": "Go"}))]).yielding(),
             _ => Line::text("all is done").yielding(),
         });
-        MainAgent::builder("desk", model).tool(self.outer.clone()).sub_agent(child).build().unwrap()
+        MainAgent::builder("desk", model)
+            .tool(self.outer.clone())
+            .sub_agent(child)
+            .journal(Yielding(MemoryJournal::new()))
+            .build()
+            .unwrap()
+    }
+}
+
+/// Is pending once, and wakes at once.
+async fn yield_once() {
+    let mut yielded = false;
+    std::future::poll_fn(|task| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        task.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// A journal that is far away: it is pending before and after it has done its part.
+struct Yielding(MemoryJournal);
+
+#[async_trait]
+impl Journal for Yielding {
+    async fn begin(&self, key: &CallKey) -> Result<Begun, JournalError> {
+        yield_once().await;
+        let begun = self.0.begin(key).await;
+        yield_once().await;
+        begun
+    }
+    async fn finish(&self, key: &CallKey, result: &CallResult) -> Result<(), JournalError> {
+        yield_once().await;
+        self.0.finish(key, result).await?;
+        yield_once().await;
+        Ok(())
     }
 }
 
@@ -374,10 +411,12 @@ impl Journal for Slow {
 #[test]
 fn a_run_stopped_while_its_journal_keeps_a_result_repeats_nothing() {
     paused(async {
-        let tool = RecordingTool::new("pay");
+        // Nor loses the result that it had.
+        let tool = RecordingTool::new("pay").returning(json!("paid"));
         let state = cancelled_after_a_while(&paying(tool.clone(), Arc::new(Slow)), None).await;
-        asked(&paying(tool.clone(), Arc::new(MemoryJournal::new())), &state).await;
-        assert_eq!(tool.inputs().len(), 1);
+        let desk = paying(tool.clone(), Arc::new(MemoryJournal::new()));
+        let report = desk.resume(Resume::new(elsewhere(&state), caller())).await.unwrap().into_report().unwrap();
+        assert_eq!((report.text().as_ref(), tool.inputs().len(), report.spent.tool_calls), ("\"paid\"", 1, 1));
 
         let survey = RecordingAgent::new("survey", [("colour", PendingKind::question("Which colour?"))]);
         let desk = |journal: Arc<dyn Journal>| {
@@ -408,4 +447,57 @@ fn an_agent_that_timed_out_with_an_effect_in_flight_is_not_called_again() {
     let desk = MainAgent::builder("desk", model).sub_agent(child).build().unwrap();
     assert_eq!(paused(desk.run("Pay", caller())).unwrap().to_string(), "gave up");
     assert_eq!(tool.inputs().len(), 1);
+}
+
+#[test]
+fn a_run_stopped_while_its_journal_begins_a_call_counts_it_once() {
+    /// Never comes to begin anything.
+    struct Unreachable;
+
+    #[async_trait]
+    impl Journal for Unreachable {
+        async fn begin(&self, _: &CallKey) -> Result<Begun, JournalError> {
+            std::future::pending().await
+        }
+        async fn finish(&self, _: &CallKey, _: &CallResult) -> Result<(), JournalError> {
+            Ok(())
+        }
+    }
+    paused(async {
+        let tool = RecordingTool::new("pay").returning(json!("paid"));
+        let mut state = cancelled_after_a_while(&paying(tool.clone(), Arc::new(Unreachable)), None).await;
+        for _ in 0..3 {
+            let again = Resume::new(elsewhere(&state), caller());
+            state = cancelled_after_a_while(&paying(tool.clone(), Arc::new(Unreachable)), Some(again)).await;
+        }
+        let limits = RunOptions::default().with_limits(Limits::none().with_tool_calls(1));
+        let resume = Resume::new(elsewhere(&state), caller()).with_options(limits);
+        let report =
+            paying(tool.clone(), Arc::new(MemoryJournal::new())).resume(resume).await.unwrap().into_report().unwrap();
+        assert_eq!((report.text().as_ref(), tool.inputs().len(), report.spent.tool_calls), ("\"paid\"", 1, 1));
+    });
+}
+
+#[test]
+fn a_journal_that_panics_loses_no_result() {
+    /// Has a bug.
+    struct Panics;
+
+    #[async_trait]
+    impl Journal for Panics {
+        async fn begin(&self, _: &CallKey) -> Result<Begun, JournalError> {
+            Ok(Begun::Fresh)
+        }
+        async fn finish(&self, _: &CallKey, _: &CallResult) -> Result<(), JournalError> {
+            panic!("a bug of the host's")
+        }
+    }
+    paused(async {
+        let tool = RecordingTool::new("pay").returning(json!("paid"));
+        let failure = paying(tool.clone(), Arc::new(Panics)).run("Pay", caller()).await.unwrap_err();
+        assert_eq!(failure.code().as_str(), "run.panicked");
+        let resume = Resume::new(elsewhere(&failure.state.unwrap()), caller());
+        let outcome = paying(tool.clone(), Arc::new(MemoryJournal::new())).resume(resume).await.unwrap();
+        assert_eq!((outcome.to_string().as_str(), tool.inputs().len()), ("\"paid\"", 1));
+    });
 }

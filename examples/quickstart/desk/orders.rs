@@ -52,7 +52,7 @@ impl Orders {
     pub(crate) fn read(path: &Path) -> Result<Self, Box<dyn Error>> {
         let name = |error| format!("{}: {error}", path.display());
         let mut reader = csv::Reader::from_path(path).map_err(name)?;
-        let headers = reader.headers()?.clone();
+        let headers = reader.headers().map_err(name)?.clone();
         let mut by_number = HashMap::new();
         for record in reader.records() {
             let record = record.map_err(name)?;

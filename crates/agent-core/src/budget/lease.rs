@@ -124,9 +124,10 @@ impl Lease {
         self.node.ledger.lock().settle(self.node.id, Spend::ZERO, amount);
     }
 
-    /// Takes back what was recorded of something that did not happen after all.
-    pub(crate) fn take_back(&self, amount: Spend) {
-        self.node.ledger.lock().take_back(self.node.id, amount);
+    /// Reserves `amount` if it fits beside what is spent and reserved, without waiting.
+    pub(crate) fn try_reserve(&self, amount: Spend) -> Result<Reservation, Exceeded> {
+        self.node.ledger.lock().try_reserve(self.node.id, amount)?;
+        Ok(self.reservation(amount))
     }
 
     /// Carves `amount` out without asking whether it fits: it was admitted before, and its run was suspended since.

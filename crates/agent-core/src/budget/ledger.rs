@@ -150,9 +150,16 @@ impl Table {
 
     /// Records `amount` as spent if it fits beside what is spent and reserved.
     pub(super) fn charge(&mut self, id: NodeId, amount: Spend) -> Result<(), Exceeded> {
+        self.try_reserve(id, amount)?;
+        self.settle(id, amount, amount);
+        Ok(())
+    }
+
+    /// Reserves `amount` if it fits beside what is spent and reserved.
+    pub(super) fn try_reserve(&mut self, id: NodeId, amount: Spend) -> Result<(), Exceeded> {
         match self.fits(id, &amount) {
             Fit::Now => {
-                self.settle(id, Spend::ZERO, amount);
+                self.hold(id, amount);
                 Ok(())
             }
             Fit::Never(exceeded) => Err(exceeded),
@@ -174,12 +181,6 @@ impl Table {
             node.reserved = node.reserved.minus(reserved);
             node.spent = node.spent.plus(spent);
         });
-        self.admit_waiters();
-    }
-
-    /// Takes back what was recorded as spent.
-    pub(super) fn take_back(&mut self, id: NodeId, spent: Spend) {
-        self.each_up(id, |node| node.spent = node.spent.minus(spent));
         self.admit_waiters();
     }
 

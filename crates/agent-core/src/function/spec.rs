@@ -46,7 +46,8 @@ pub enum Effect {
     /// Something that must not happen twice.
     AtMostOnce,
     /// Nothing by itself: it makes calls that say so themselves, and tells in events what it waits for. A
-    /// [`MainAgent`](crate::MainAgent)'s effect.
+    /// [`MainAgent`](crate::MainAgent)'s effect. An agent of another kind that says this is begun again where it was suspended last
+    /// when its run was stopped, and vouches for that.
     Delegated,
 }
 

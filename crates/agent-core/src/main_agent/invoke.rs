@@ -12,9 +12,10 @@ use tracing::Instrument;
 use super::builder::Callable;
 use super::call_state::{Progress, Slot, SuspendedCall};
 use super::slot::{Settlement, Site, Worked, refuse};
-use super::stop::{InFlight, Unnoted};
+use super::stop::{InFlight, Stop, Unnoted};
 use crate::agent_error::AgentError;
 use crate::amount::Spend;
+use crate::budget::Reservation;
 use crate::error::{ErrorCode, shorten};
 use crate::event::EventKind;
 use crate::journal::Begun;
@@ -76,19 +77,26 @@ impl Site<'_> {
         progress: &mut Progress,
         resumed: Option<&SuspendedCall>,
     ) -> Worked {
-        if let Some(refusal) = self.count(progress, resumed) {
-            return Ok(refusal);
-        }
+        // A call is counted when it begins, on its caller's account: an agent's own ceilings are for what it does itself.
+        let is_new = resumed.is_none() && !progress.begun;
+        let count = match is_new.then(|| self.above.lease().try_reserve(Spend::tool_call())).transpose() {
+            Ok(count) => count,
+            Err(exceeded) => return Ok(refuse("budget.exceeded", format!("the call is not made: {exceeded}"))),
+        };
         if let (Callable::Agent(child), None) = (self.callable, resumed)
             && child.card().dispatch == Dispatch::Durable
         {
+            counted(count);
             return Box::pin(self.hand_over(&**child, arguments.clone(), progress)).await;
         }
         let key = self.spec.effect.is_journaled().then(|| Box::new(self.key(arguments, progress)));
-        if let Some(key) = key.as_deref()
-            && let Some(known) = self.known(key, arguments, progress, resumed).await?
-        {
-            return Ok(known);
+        match key.as_deref() {
+            Some(key) => {
+                if let Some(known) = self.known(key, count, arguments, progress, resumed).await? {
+                    return Ok(known);
+                }
+            }
+            None => counted(count),
         }
         if resumed.is_none() {
             self.cx.emit_kind(|| self.started(arguments));
@@ -98,34 +106,23 @@ impl Site<'_> {
             Callable::Agent(child) => Box::pin(self.run_agent(&**child, arguments, progress, resumed)).await?,
         };
         match key {
-            Some(key) => self.note(key, settlement, progress).await,
+            Some(key) => self.note(key, settlement).await,
             None => Ok(settlement),
         }
-    }
-
-    /// Counts a call that begins, on its caller's account: an agent's own ceilings are for what it does itself.
-    fn count(&self, progress: &Progress, resumed: Option<&SuspendedCall>) -> Option<Settlement> {
-        if !is_new(progress, resumed) {
-            return None;
-        }
-        let exceeded = self.above.lease().charge(Spend::tool_call()).err()?;
-        Some(refuse("budget.exceeded", format!("the call is not made: {exceeded}")))
     }
 
     /// What the journal, the tool or else a person has to say about a call that happened before, or may have.
     async fn known(
         &self,
         key: &CallKey,
+        count: Option<Reservation>,
         arguments: &Arc<Value>,
         progress: &mut Progress,
         resumed: Option<&SuspendedCall>,
     ) -> Result<Option<Settlement>, AgentError> {
-        let asked = self.ask_journal(key).await;
-        if asked.is_err() && is_new(progress, resumed) {
-            // It did not begin after all.
-            self.above.lease().take_back(Spend::tool_call());
-        }
-        match asked? {
+        let known = self.ask_journal(key).await?;
+        counted(count);
+        match known {
             Known::Settled(settlement) => Ok(Some(*settlement)),
             Known::Fresh if !progress.begun => Ok(None),
             Known::Fresh | Known::Unknown if self.spec.effect.is_repeatable() => Ok(None),
@@ -136,13 +133,12 @@ impl Site<'_> {
     }
 
     /// Notes in the journal what became of a call.
-    async fn note(&self, key: Box<CallKey>, settlement: Settlement, progress: &mut Progress) -> Worked {
+    async fn note(&self, key: Box<CallKey>, settlement: Settlement) -> Worked {
         match settlement {
             Settlement::Settled(result) => {
-                // Until the journal has it, the call counts as one that began.
-                let mut in_flight = InFlight::new(self, progress, None);
+                let unnoted = Unnoted::new(&self.cx, Stop::Made(result.clone()));
                 let settlement = self.finish(&key, result).await;
-                in_flight.end();
+                unnoted.end();
                 Ok(settlement)
             }
             Settlement::Open(Slot::Child(left)) => Box::pin(self.leave(&key, left)).await,
@@ -166,7 +162,7 @@ impl Site<'_> {
     /// Keeps what a Sub-Agent left when it was suspended, so that a copy of the run goes on from there too.
     async fn leave(&self, key: &CallKey, left: Box<SuspendedCall>) -> Worked {
         let body = serde_json::to_value(&left).map_err(AgentError::internal)?;
-        let unnoted = Unnoted::new(&self.cx, left.clone());
+        let unnoted = Unnoted::new(&self.cx, Stop::At(Slot::Child(left.clone())));
         self.cx.journal().finish(&suspension_of(key), &CallResult::done(body)).await?;
         unnoted.end();
         Ok(Settlement::Open(Slot::Child(left)))
@@ -306,9 +302,11 @@ impl Site<'_> {
     }
 }
 
-/// Whether the call begins now, and did not before.
-fn is_new(progress: &Progress, resumed: Option<&SuspendedCall>) -> bool {
-    resumed.is_none() && !progress.begun
+/// The call begins.
+fn counted(count: Option<Reservation>) {
+    if let Some(count) = count {
+        count.settle(Spend::tool_call());
+    }
 }
 
 /// The key of what a Sub-Agent leaves when it is suspended.

@@ -10,6 +10,7 @@ use super::builder::{Agent, Callable};
 use super::call_state::{Slot, SuspendedCall};
 use super::drive::{Ended, live};
 use super::state::LoopState;
+use super::stop::Stop;
 use super::wire;
 use crate::agent_error::AgentError;
 use crate::caller::Caller;
@@ -87,7 +88,7 @@ impl Drop for Working<'_> {
         self.state.take_stopped(self.cx);
         self.state.renew_attempts(self.agent.bounds.attempts);
         if let Ok(suspension) = suspension(self.agent, &self.state) {
-            let left = Slot::Child(Box::new(SuspendedCall::left(suspension)));
+            let left = Stop::At(Slot::Child(Box::new(SuspendedCall::left(suspension))));
             self.cx.run().stopped().put(self.cx.path().clone(), left);
         }
     }

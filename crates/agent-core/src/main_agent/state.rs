@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::call_state::Slot;
+use super::stop::Stop;
 use crate::caller::Caller;
 use crate::conversation::{Conversation, Entry, OpenTurn};
 use crate::event::ResultStatus;
@@ -182,8 +183,13 @@ impl LoopState {
         let Work::Open(open) = &mut self.work else { return };
         for (slot, index) in open.slots.iter_mut().zip(0..).filter(|(slot, _)| **slot != Slot::Settled) {
             let path = cx.path().child(CallPosition { turn, slot: index });
-            if let Some(stopped) = cx.run().stopped().take(&path) {
-                *slot = stopped;
+            match cx.run().stopped().take(&path) {
+                Some(Stop::At(stopped)) => *slot = stopped,
+                Some(Stop::Made(result)) => {
+                    let settled = open.turn.settle(index as usize, result);
+                    *slot = settled.map_or_else(|_| slot.clone(), |()| Slot::Settled);
+                }
+                None => {}
             }
         }
     }

@@ -6,25 +6,35 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::builder::Callable;
 use super::call_state::{Progress, Slot, SuspendedCall};
 use super::slot::Site;
+use crate::message::CallResult;
 use crate::path::CallPath;
 use crate::run_context::RunContext;
 
-/// The calls that were stopped in a run, each with where it goes on from.
+/// Where a call was stopped.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// It goes on from here.
+    At(Slot),
+    /// It had its result, which the journal does not know.
+    Made(CallResult),
+}
+
+/// The calls that were stopped in a run.
 #[derive(Debug, Default)]
-pub(crate) struct StoppedCalls(Mutex<Vec<(CallPath, Slot)>>);
+pub(crate) struct StoppedCalls(Mutex<Vec<(CallPath, Stop)>>);
 
 impl StoppedCalls {
-    pub(super) fn put(&self, path: CallPath, slot: Slot) {
-        self.lock().push((path, slot));
+    pub(super) fn put(&self, path: CallPath, stop: Stop) {
+        self.lock().push((path, stop));
     }
 
-    pub(super) fn take(&self, path: &CallPath) -> Option<Slot> {
+    pub(super) fn take(&self, path: &CallPath) -> Option<Stop> {
         let mut calls = self.lock();
         let index = calls.iter().position(|(stopped, _)| stopped == path)?;
         Some(calls.swap_remove(index).1)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(CallPath, Slot)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<(CallPath, Stop)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -56,7 +66,7 @@ impl<'a> InFlight<'a> {
     fn left_below(&self) -> Option<Box<SuspendedCall>> {
         let cx = &self.site.cx;
         match cx.run().stopped().take(cx.path())? {
-            Slot::Child(left) if self.site.is_own(&left.suspension.state) => Some(left),
+            Stop::At(Slot::Child(left)) if self.site.is_own(&left.suspension.state) => Some(left),
             _ => None,
         }
     }
@@ -80,30 +90,30 @@ impl Drop for InFlight<'_> {
             }
             None => Slot::Ready(progress),
         };
-        cx.run().stopped().put(cx.path().clone(), slot);
+        cx.run().stopped().put(cx.path().clone(), Stop::At(slot));
     }
 }
 
-/// What a Sub-Agent left, until the journal has it: it is not lost when the run stops before, or because the journal fails.
+/// What became of a call, until the journal has it: it is not lost when the run stops before, or because the journal fails.
 pub(super) struct Unnoted<'a> {
     cx: &'a RunContext,
-    call: Option<Box<SuspendedCall>>,
+    stop: Option<Stop>,
 }
 
 impl<'a> Unnoted<'a> {
-    pub(super) fn new(cx: &'a RunContext, call: Box<SuspendedCall>) -> Self {
-        Self { cx, call: Some(call) }
+    pub(super) fn new(cx: &'a RunContext, stop: Stop) -> Self {
+        Self { cx, stop: Some(stop) }
     }
 
     pub(super) fn end(mut self) {
-        self.call = None;
+        self.stop = None;
     }
 }
 
 impl Drop for Unnoted<'_> {
     fn drop(&mut self) {
-        if let Some(call) = self.call.take() {
-            self.cx.run().stopped().put(self.cx.path().clone(), Slot::Child(call));
+        if let Some(stop) = self.stop.take() {
+            self.cx.run().stopped().put(self.cx.path().clone(), stop);
         }
     }
 }
