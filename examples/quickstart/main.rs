@@ -87,7 +87,10 @@ async fn answer(
     let resume =
         state.pending().iter().fold(resume, |resume, pending| resume.with_answer(&pending.id, verdict.clone()));
     let outcome = desk.resume(resume).await?;
-    waiting.forget(&state)?;
+    // What waits again is kept in its place.
+    if let RunOutcome::Completed(_) = outcome {
+        waiting.forget(&state)?;
+    }
     Ok(outcome)
 }
 

@@ -193,7 +193,7 @@ pub enum AnswerValue {
     Approve,
     /// Yes, with these arguments instead.
     ApproveWith(Value),
-    /// No, for this reason.
+    /// No, for this reason. For an unknown outcome: nobody knows, and it is not to be called again.
     Deny(String),
     /// The answer to a question, a result from outside, or what an unknown outcome turned out to be.
     Value(Value),

@@ -387,6 +387,9 @@ fn a_user_written_agent_with_effects_goes_on_once_whoever_copies_its_state() {
             assert_eq!(outcome.to_string(), "{\"colour\":\"red\",\"size\":\"XL\"}");
         }
         assert_eq!(survey.lives().len(), 3);
+        // The copy whose own answer was not among those that the agent went on with has it still.
+        let third = Resume::new(elsewhere(&seconds[2]), boss());
+        assert_eq!(desk.resume(third).await.unwrap().to_string(), "{\"colour\":\"red\",\"size\":\"XL\"}");
         let count = |kind: &str| {
             recorder.events().iter().filter(|event| serde_json::to_value(event).unwrap()["event"] == kind).count()
         };

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use serde_json::Value;
 
 use super::builder::{Agent, Callable};
 use super::call_state::Slot;
 use super::drive::Next;
 use super::invoke::TIMEOUT;
-use super::slot::{self, Earlier, Job, Settlement, Worked};
+use super::slot::{self, Earlier, Job, Settlement, UNKNOWN_OUTCOME, Worked};
 use super::state::{LoopState, Open, Work};
 use crate::agent_error::AgentError;
 use crate::amount::Spend;
@@ -64,6 +65,7 @@ fn jobs(agent: &Agent, open: &Open, turn: u32, said_before: usize, cx: &RunConte
     let mut earlier = EarlierCalls::before(&open.turn, said_before, fan_out);
     let calls_of_turn = u32::try_from(open.slots.len()).unwrap_or(u32::MAX).min(fan_out);
     let mut jobs = Vec::with_capacity(open.slots.iter().filter(|slot| slot.has_work()).count());
+    open.slots.iter().filter(|slot| !slot.has_work()).for_each(|slot| carve_out_again(slot, cx));
     let calls = open.turn.reply().each_call().zip(&open.slots);
     for ((call, slot), index) in calls.zip(0..) {
         // What is over the bound is refused without a look.
@@ -72,8 +74,6 @@ fn jobs(agent: &Agent, open: &Open, turn: u32, said_before: usize, cx: &RunConte
             let position = CallPosition { turn, slot: index };
             let Call { name, arguments, .. } = call.clone();
             jobs.push((name, Job { position, arguments, slot: slot.clone(), earlier, calls_of_turn }));
-        } else {
-            carve_out_again(slot, cx);
         }
     }
     jobs
@@ -100,19 +100,28 @@ fn put(open: &mut Open, index: usize, slot: Slot) {
     }
 }
 
-/// The calls that were made before in a run, by function and arguments.
-struct EarlierCalls(HashMap<(Arc<str>, Arguments), Earlier>);
+/// The calls that were made before in a run.
+#[derive(Default)]
+struct EarlierCalls {
+    /// How many, by function and arguments as the model wrote them.
+    counts: HashMap<(Arc<str>, Arguments), u32>,
+    /// Those of which nobody knows whether they happened, however the model wrote them.
+    unknown: Vec<(Arc<str>, Value)>,
+}
 
 impl EarlierCalls {
     /// Those of the turns before `turn`, as far as they were within the bound of calls a turn.
     fn before(turn: &OpenTurn, said_before: usize, fan_out: u32) -> Self {
-        let mut calls = Self(HashMap::new());
+        let mut calls = Self::default();
         for entry in turn.conversation().entries().iter().skip(said_before) {
             let Entry::Agent(turn) = entry else { continue };
             for (call, result) in turn.reply().each_call().zip(turn.results()).take(fan_out as usize) {
                 calls.and(call);
-                if result.failure().is_some_and(|failure| failure.code.as_str() == TIMEOUT) {
-                    calls.of(call).timed_out = true;
+                let is_unknown = |code: &str| code == TIMEOUT || code == UNKNOWN_OUTCOME;
+                if result.failure().is_some_and(|failure| is_unknown(failure.code.as_str()))
+                    && let Ok(arguments) = call.arguments.parse()
+                {
+                    calls.unknown.push((call.name.clone(), arguments));
                 }
             }
         }
@@ -121,14 +130,14 @@ impl EarlierCalls {
 
     /// What became of this call before; from now on it counts as made.
     fn and(&mut self, call: &Call) -> Earlier {
-        let known = self.of(call);
-        let before = *known;
-        known.calls = known.calls.saturating_add(1);
-        before
-    }
-
-    fn of(&mut self, call: &Call) -> &mut Earlier {
-        self.0.entry((call.name.clone(), call.arguments.clone())).or_default()
+        let same = |(name, arguments): &(Arc<str>, Value)| {
+            *name == call.name && call.arguments.parse().is_ok_and(|own| own == *arguments)
+        };
+        let is_unknown = self.unknown.iter().any(same);
+        let count = self.counts.entry((call.name.clone(), call.arguments.clone())).or_default();
+        let calls = *count;
+        *count = count.saturating_add(1);
+        Earlier { calls, is_unknown }
     }
 }
 

@@ -105,7 +105,7 @@ pub(super) struct Progress {
     /// Which beginning of the call this is, for the journal.
     #[serde(default)]
     pub(super) attempt: u16,
-    /// The call was stopped after it had begun: whether it happened is unknown, whatever the journal says.
+    /// The call was stopped after it had begun, or may have: whether it happened is unknown, whatever the journal says.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) begun: bool,
 }

@@ -102,7 +102,7 @@ impl Site<'_> {
     /// What the model learns of a child's failure. Failures that concern the whole run are not for the model.
     fn agent_failure(&self, error: AgentError) -> Result<CallResult, AgentError> {
         match error {
-            AgentError::Journal(_) | AgentError::State(_) => Err(error),
+            AgentError::Journal(_) | AgentError::State(_) | AgentError::Panicked => Err(error),
             AgentError::Cancelled if self.above.is_cancelled() => Err(error),
             AgentError::Deadline => self.timed_out(),
             AgentError::Internal(source) => {
@@ -139,13 +139,20 @@ impl Site<'_> {
     /// Leaves a durable call to the orchestrator, with its budget carved out.
     pub(super) async fn hand_over(&self, child: &dyn SubAgent, input: Arc<Value>, progress: &mut Progress) -> Worked {
         let card = child.card();
-        let limits = within(&card.limits, self.above.lease(), self.job.calls_of_turn);
-        match self.above.reserve(carve_out(&limits)).await {
-            Ok(reservation) => self.cx.run().carve_out(reservation.into_carve_out()),
-            Err(AgentError::Budget(exceeded)) => {
-                return Ok(refuse("budget.exceeded", format!("the call is not made: {exceeded}")));
+        let mut limits = within(&card.limits, self.above.lease(), self.job.calls_of_turn);
+        loop {
+            match self.above.reserve(carve_out(&limits)).await {
+                Ok(reservation) => break self.cx.run().carve_out(reservation.into_carve_out()),
+                Err(AgentError::Budget(exceeded)) => {
+                    // Less may be left than before it waited for others.
+                    let less = within(&card.limits, self.above.lease(), self.job.calls_of_turn);
+                    if less == limits {
+                        return Ok(refuse("budget.exceeded", format!("the call is not made: {exceeded}")));
+                    }
+                    limits = less;
+                }
+                Err(error) => return Err(error),
             }
-            Err(error) => return Err(error),
         }
         self.cx.emit_kind(|| self.started(&input));
         let (agent, version) = (card.id().clone(), card.version.clone());

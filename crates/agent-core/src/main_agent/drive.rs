@@ -53,7 +53,9 @@ pub(super) async fn live(
     // A person's answer in the agent's place is the last resort.
     let is_last_resort = state.wait.as_ref().is_some_and(|wait| wait.for_recovery);
     match drive(agent, state, cx).await {
-        Err(failed) if can_recover(&failed) && !is_last_resort => Box::pin(recover(agent, state, failed, cx)).await,
+        Err(failed) if can_recover(&failed) && !is_last_resort && state.concluded.is_none() => {
+            Box::pin(recover(agent, state, failed, cx)).await
+        }
         ended => ended,
     }
 }

@@ -21,7 +21,7 @@ use crate::event::EventKind;
 use crate::journal::Begun;
 use crate::message::CallResult;
 use crate::path::CallKey;
-use crate::pending::PendingKind;
+use crate::pending::{Answer, PendingKind};
 use crate::size::{MAX_LEVELS, is_too_deep, json_size_within};
 use crate::sub_agent::Dispatch;
 use crate::telemetry::{record_error, task_span};
@@ -123,7 +123,7 @@ impl Site<'_> {
         let known = self.ask_journal(key).await?;
         counted(count);
         match known {
-            Known::Settled(settlement) => Ok(Some(*settlement)),
+            Known::Settled(settlement) => Ok(Some(with_own_answers(*settlement, progress, resumed))),
             Known::Fresh if !progress.begun => Ok(None),
             Known::Fresh | Known::Unknown if self.spec.effect.is_repeatable() => Ok(None),
             Known::Fresh | Known::Unknown => {
@@ -179,12 +179,23 @@ impl Site<'_> {
     }
 
     /// What became of a call whose outcome was unknown, if the journal heard of it since.
-    pub(super) async fn heard_since(&self, progress: &Progress) -> Result<Option<Settlement>, AgentError> {
+    pub(super) async fn heard_since(
+        &self,
+        progress: &Progress,
+        resumed: Option<&SuspendedCall>,
+    ) -> Result<Option<Settlement>, AgentError> {
         let Ok(arguments) = self.arguments(progress) else { return Ok(None) };
         match self.ask_journal(&self.key(&arguments, progress)).await? {
-            Known::Settled(settlement) => Ok(Some(*settlement)),
+            Known::Settled(settlement) => Ok(Some(with_own_answers(*settlement, progress, resumed))),
             Known::Fresh | Known::Unknown => Ok(None),
         }
+    }
+
+    /// What is known of a call that was stopped after it had begun, before anybody judges it anew.
+    pub(super) async fn begun_before(&self, progress: &mut Progress) -> Result<Option<Settlement>, AgentError> {
+        let Ok(arguments) = self.arguments(progress) else { return Ok(None) };
+        let key = self.key(&arguments, progress);
+        self.known(&key, None, &arguments, progress, None).await
     }
 
     pub(super) fn started(&self, arguments: &Value) -> EventKind {
@@ -300,6 +311,16 @@ impl Site<'_> {
         }
         result
     }
+}
+
+/// What a Sub-Agent left in another copy of the run, with the answers that this copy has for it.
+fn with_own_answers(mut known: Settlement, progress: &Progress, resumed: Option<&SuspendedCall>) -> Settlement {
+    if let Settlement::Open(Slot::Child(left)) = &mut known {
+        let waits = |answer: &&Answer| left.suspension.pending.iter().any(|pending| pending.id == answer.pending);
+        left.answers = resumed.iter().flat_map(|call| &call.answers).filter(waits).cloned().collect();
+        left.progress.asked = left.progress.asked.max(progress.asked);
+    }
+    known
 }
 
 /// The call begins.

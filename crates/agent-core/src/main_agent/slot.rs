@@ -40,9 +40,12 @@ pub(super) struct Job {
 pub(super) struct Earlier {
     /// How many were made.
     pub(super) calls: u32,
-    /// Whether one of them did not answer in time, so that nobody knows whether it happened.
-    pub(super) timed_out: bool,
+    /// Whether of one of them nobody knows whether it happened.
+    pub(super) is_unknown: bool,
 }
+
+/// The code of a call of which nobody knows whether it happened.
+pub(super) const UNKNOWN_OUTCOME: &str = "call.unknown_outcome";
 
 /// How far a call came.
 pub(super) enum Settlement {
@@ -79,8 +82,8 @@ pub(super) fn work<'a>(
 ) -> BoxFuture<'a, (usize, Worked)> {
     let Some(callable) = agent.functions.get(name) else {
         let result = unknown_function(agent, name, &job.slot);
-        let settlement = finished(name, result, &above.for_call(job.position, None));
-        return Box::pin(ready((job.position.slot as usize, Ok(settlement))));
+        finished(name, &result, &above.for_call(job.position, None));
+        return Box::pin(ready((job.position.slot as usize, Ok(Settlement::Settled(result)))));
     };
     let site = Site::new(agent, callable, job, above);
     Box::pin(async move {
@@ -88,9 +91,10 @@ pub(super) fn work<'a>(
         // A panic of the host's policy or journal ends the run, but not the calls beside this one.
         let worked = AssertUnwindSafe(site.go_on()).catch_unwind().await.unwrap_or(Err(AgentError::Panicked));
         end.disarm();
-        let worked = worked.map(|settlement| match settlement {
-            Settlement::Settled(result) => finished(&site.spec.name, result, &site.cx),
-            other => other,
+        let worked = worked.inspect(|settlement| {
+            if let Settlement::Settled(result) | Settlement::Unkept(result, _) = settlement {
+                finished(&site.spec.name, result, &site.cx);
+            }
         });
         (site.job.position.slot as usize, worked)
     })
@@ -99,9 +103,8 @@ pub(super) fn work<'a>(
 /// How far a call came, or what ends the whole run.
 pub(super) type Worked = Result<Settlement, AgentError>;
 
-fn finished(function: &Arc<str>, result: CallResult, cx: &RunContext) -> Settlement {
+fn finished(function: &Arc<str>, result: &CallResult, cx: &RunContext) {
     cx.emit_kind(|| EventKind::CallFinished { function: function.clone(), result: result.clone() });
-    Settlement::Settled(result)
 }
 
 fn unknown_function(agent: &Agent, name: &str, slot: &Slot) -> CallResult {
@@ -188,6 +191,12 @@ impl<'a> Site<'a> {
 
     /// A call that is to be made: checks it, asks the policy, makes it.
     async fn begin(&self, progress: &mut Progress) -> Worked {
+        if progress.begun
+            && self.spec.effect.is_journaled()
+            && let Some(known) = Box::pin(self.begun_before(progress)).await?
+        {
+            return Ok(known);
+        }
         let arguments = match self.admitted(progress).await {
             Ok(arguments) => arguments,
             Err(settlement) => return Ok(settlement),
@@ -242,9 +251,9 @@ impl<'a> Site<'a> {
         if job.position.slot >= bounds.fan_out {
             return Some(refuse("call.fan_out", format!("only {} calls are made in one turn", bounds.fan_out)));
         }
-        if job.earlier.timed_out && !matches!(self.spec.effect, Effect::ReadOnly | Effect::Idempotent) {
-            let message = "the same call did not answer in time before, and may have happened: it is not made again";
-            return Some(refuse("call.unknown_outcome", message));
+        if job.earlier.is_unknown && !matches!(self.spec.effect, Effect::ReadOnly | Effect::Idempotent) {
+            let message = "the same call began before and may have happened: it is not made again";
+            return Some(refuse(UNKNOWN_OUTCOME, message));
         }
         if job.earlier.calls >= bounds.identical_calls {
             let message = format!("this call was made {} times already with the same arguments", job.earlier.calls);
@@ -289,13 +298,16 @@ impl<'a> Site<'a> {
         let mut progress = waiting.progress.clone();
         if let (PendingKind::UnknownOutcome { .. }, AnswerValue::Approve | AnswerValue::Deny(_)) =
             (&waiting.pending.kind, &answer.value)
-            && let Some(settlement) = self.heard_since(&progress).await?
+            && let Some(settlement) = self.heard_since(&progress, waiting.suspended.as_deref()).await?
         {
             return Ok(settlement);
         }
         match (&waiting.pending.kind, answer.value) {
-            (PendingKind::Approval { .. } | PendingKind::UnknownOutcome { .. }, AnswerValue::Deny(reason)) => {
+            (PendingKind::Approval { .. }, AnswerValue::Deny(reason)) => {
                 Ok(Settlement::Settled(CallResult::denied(&reason)))
+            }
+            (PendingKind::UnknownOutcome { .. }, AnswerValue::Deny(reason)) => {
+                Ok(refuse(UNKNOWN_OUTCOME, format!("nobody knows whether the call was made: {reason}")))
             }
             (PendingKind::Approval { .. }, AnswerValue::ApproveWith(arguments)) => {
                 progress.arguments = Some(Arc::new(arguments));

@@ -197,6 +197,7 @@ impl LoopState {
     /// Whoever goes on with the turn may ask as often as anew.
     pub(super) fn renew_attempts(&mut self, attempts: u32) {
         self.attempts_left = attempts;
+        self.overflows = 0;
         self.repairs.clear();
     }
 

@@ -1,4 +1,7 @@
 //! Calls that were in flight when a run was stopped: what is known of them is kept, so that going on later repeats nothing.
+//!
+//! Futures are dropped from the inside out: a call below leaves its place, the agent around it ([`Working`](super::nested)) takes
+//! that up into its own state and leaves it at its own place, [`InFlight`] adds what the caller knows, and so on up to the run.
 
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -65,10 +68,15 @@ impl<'a> InFlight<'a> {
     /// What the Sub-Agent itself left.
     fn left_below(&self) -> Option<Box<SuspendedCall>> {
         let cx = &self.site.cx;
-        match cx.run().stopped().take(cx.path())? {
-            Stop::At(Slot::Child(left)) if self.site.is_own(&left.suspension.state) => Some(left),
-            _ => None,
+        let mut own = None;
+        // Others that it ran at its own place are its own business.
+        while let Some(stop) = cx.run().stopped().take(cx.path()) {
+            match stop {
+                Stop::At(Slot::Child(left)) if self.site.is_own(&left.suspension.state) => own = Some(left),
+                _ => {}
+            }
         }
+        own
     }
 }
 
