@@ -504,3 +504,75 @@ fn a_journal_that_panics_loses_no_result() {
         assert_eq!((outcome.to_string().as_str(), tool.inputs().len()), ("\"paid\"", 1));
     });
 }
+
+#[test]
+fn a_call_that_nobody_knows_of_and_that_is_not_to_be_repeated_is_not_made_under_other_words() {
+    paused(async {
+        let tool = RecordingTool::new("pay").hanging();
+        let model = FnModel::new(|request| match request.conversation.entries().len() {
+            1 => Line::calls([Call::from_text("pay", "{\"eur\":5, \"to\": \"ann\"}")]),
+            2 => Line::calls([Call::from_text("pay", "{ \"to\":\"ann\",\"eur\": 5 }")]),
+            _ => Line::text("gave up"),
+        });
+        let desk = MainAgent::builder("desk", model).tool(tool.clone()).build().unwrap();
+        let state = cancelled_after_a_while(&desk, None).await;
+        let state = asked(&desk, &state).await;
+        let no = AnswerValue::Deny("leave it".into());
+        let resume = Resume::new(state.clone(), boss()).with_answer(&state.pending()[0].id, no);
+        let report = desk.resume(resume).await.unwrap().into_report().unwrap();
+        let codes: Vec<_> = report
+            .conversation
+            .entries()
+            .iter()
+            .filter_map(|entry| if let agent_core::Entry::Agent(turn) = entry { turn.results().first() } else { None })
+            .map(|result| result.failure().unwrap().code.to_string())
+            .collect();
+        assert_eq!((tool.inputs().len(), codes), (1, vec!["call.unknown_outcome".to_owned(); 2]));
+    });
+}
+
+/// Denies every call, or panics at one.
+struct Strict(&'static str);
+
+#[async_trait]
+impl agent_core::Policy for Strict {
+    async fn decide(&self, action: agent_core::Action<'_>, _: &agent_core::RunContext) -> agent_core::Decision {
+        match action {
+            agent_core::Action::Call { function, .. } if *function.name == *self.0 => panic!("a bug of the host's"),
+            agent_core::Action::Call { .. } if self.0.is_empty() => agent_core::Decision::Deny("closed".into()),
+            _ => agent_core::Decision::Allow,
+        }
+    }
+}
+
+#[test]
+fn a_call_that_began_is_asked_about_before_a_policy_judges_it_anew() {
+    paused(async {
+        let tool = RecordingTool::new("pay").hanging();
+        let state = cancelled_after_a_while(&paying(tool.clone(), Arc::new(MemoryJournal::new())), None).await;
+        let model = FnModel::new(|_| Line::text("over"));
+        let closed = MainAgent::builder("desk", model).tool(tool.clone()).policy(Strict("")).build().unwrap();
+        asked(&closed, &state).await;
+        assert_eq!(tool.inputs().len(), 1);
+    });
+}
+
+#[test]
+fn a_policy_that_panics_below_a_nested_agent_ends_the_run() {
+    let calling = |name: &'static str| FnModel::new(move |_| Line::call(name, json!({"request": "Go"})));
+    let child = MainAgent::builder("child", calling("pay")).tool(RecordingTool::new("pay")).build().unwrap();
+    let desk = MainAgent::builder("desk", calling("child")).sub_agent(child).policy(Strict("pay")).build().unwrap();
+    let failure = paused(desk.run("Go", caller())).unwrap_err();
+    assert_eq!(failure.code().as_str(), "run.panicked");
+    assert!(failure.state.is_some());
+}
+
+#[test]
+fn a_run_that_was_too_long_for_its_model_can_be_tried_with_another() {
+    let small = FnModel::new(|_| Line::fails(ModelErrorClass::ContextOverflow));
+    let failure = paused(MainAgent::builder("desk", small).build().unwrap().run("Go", caller())).unwrap_err();
+    assert_eq!(failure.code().as_str(), "context.does_not_fit");
+    let large = MainAgent::builder("desk", FnModel::new(|_| Line::text("done"))).build().unwrap();
+    let resume = Resume::new(elsewhere(&failure.state.unwrap()), caller());
+    assert_eq!(paused(large.resume(resume)).unwrap().to_string(), "done");
+}
