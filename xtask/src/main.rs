@@ -20,7 +20,18 @@ fn main() -> ExitCode {
         ["deps"] => deps::check(),
         ["soak", "properties"] => soak_properties(),
         ["soak", "drops"] => (0..200).try_for_each(|_| {
-            cargo(&["test", "--quiet", "-p", "adjutant-agent-core", "--test", "cancel", "--test", "stopped"])
+            cargo(&[
+                "test",
+                "--quiet",
+                "-p",
+                "adjutant-agent-core",
+                "--test",
+                "cancel",
+                "--test",
+                "stopped",
+                "--test",
+                "repeats",
+            ])
         }),
         ["peers"] => cargo(&["run", "--release", "--manifest-path", "benches/peers/rig/Cargo.toml"]),
         _ => Err(USAGE.into()),

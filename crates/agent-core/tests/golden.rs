@@ -47,6 +47,16 @@ fn waiting(desk: &MainAgent) -> Value {
     serde_json::to_value(outcome.into_suspended().unwrap().state).unwrap()
 }
 
+/// The state after an answer to the first of what it waits for.
+fn answered_once(desk: &MainAgent) -> Value {
+    paused(async {
+        let waiting = desk.run("Go", caller()).await.unwrap().into_suspended().unwrap();
+        let resume = Resume::new(waiting.state.clone(), caller());
+        let resume = resume.with_answer(&waiting.state.pending()[0].id, AnswerValue::Value(json!("first")));
+        serde_json::to_value(desk.resume(resume).await.unwrap().into_suspended().unwrap().state).unwrap()
+    })
+}
+
 /// Reads the state in a file, checks that it is written back as it was, and answers all that it waits for.
 fn check(name: &str, desk: &MainAgent, write: impl FnOnce() -> Value, expected: &str) {
     let saved = read_or_write(name, write);
@@ -91,15 +101,7 @@ fn a_suspended_child_that_was_answered_in_part() {
     let survey =
         RecordingAgent::new("survey", [("one", PendingKind::question("One?")), ("two", PendingKind::question("Two?"))]);
     let desk = agent(vec![Call::new("survey", json!({}))]).sub_agent(survey).build().unwrap();
-    let write = || {
-        paused(async {
-            let waiting = desk.run("Go", caller()).await.unwrap().into_suspended().unwrap();
-            let resume = Resume::new(waiting.state.clone(), caller());
-            let resume = resume.with_answer(&waiting.state.pending()[0].id, AnswerValue::Value(json!("first")));
-            serde_json::to_value(desk.resume(resume).await.unwrap().into_suspended().unwrap().state).unwrap()
-        })
-    };
-    check("run_state_v1_child.json", &desk, write, "[{\"one\":\"first\",\"two\":\"answered\"}]");
+    check("run_state_v1_child.json", &desk, || answered_once(&desk), "[{\"one\":\"first\",\"two\":\"answered\"}]");
 }
 
 #[test]
@@ -164,15 +166,7 @@ fn calls_that_were_stopped_in_flight() {
 fn an_agent_of_unknown_outcome() {
     let survey = RecordingAgent::new("survey", [("one", PendingKind::question("One?"))]);
     let desk = agent(vec![Call::new("survey", json!({}))]).sub_agent(survey).journal(Forgets).build().unwrap();
-    let write = || {
-        paused(async {
-            let waiting = desk.run("Go", caller()).await.unwrap().into_suspended().unwrap();
-            let resume = Resume::new(waiting.state.clone(), caller());
-            let resume = resume.with_answer(&waiting.state.pending()[0].id, AnswerValue::Value(json!("first")));
-            serde_json::to_value(desk.resume(resume).await.unwrap().into_suspended().unwrap().state).unwrap()
-        })
-    };
-    check("run_state_v1_unknown_agent.json", &desk, write, "[\"answered\"]");
+    check("run_state_v1_unknown_agent.json", &desk, || answered_once(&desk), "[\"answered\"]");
 }
 
 /// A journal that knows of every later beginning of a call, and of no result.

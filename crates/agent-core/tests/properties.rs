@@ -17,7 +17,7 @@ use agent_core::{
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use testkit::{FnModel, Line, Recorder, RecordingAgent, caller, joined, paused, somebody};
+use testkit::{FnModel, Line, Recorder, RecordingAgent, caller, elsewhere, joined, paused, somebody};
 use tokio_util::sync::CancellationToken;
 
 /// What a model does in one answer.
@@ -258,7 +258,7 @@ async fn check(main: Vec<Answer>, child: Vec<Answer>, limits: Limits, seed: u64)
             }
         };
         check_pairs(&conversation);
-        let state: RunState = serde_json::from_str(&serde_json::to_string(&saved).unwrap()).unwrap();
+        let state = elsewhere(&saved);
         assert_eq!(state, saved);
         outcome = desk().resume(answers_to(&state, seed.rotate_left(life)).with_options(options(life))).await;
     }

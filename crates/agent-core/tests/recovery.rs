@@ -50,8 +50,7 @@ fn a_person_answers_refuses_or_edits() {
     paused(async {
         let desk = desk();
         let waiting = desk.run("Go", caller()).await.unwrap().into_suspended().unwrap();
-        let state: agent_core::RunState =
-            serde_json::from_str(&serde_json::to_string(&waiting.state).unwrap()).unwrap();
+        let state: agent_core::RunState = testkit::elsewhere(&waiting.state);
         let resume =
             |value| Resume::new(state.clone(), somebody("acme", "sam")).with_answer(&state.pending()[0].id, value);
         let report =

@@ -90,8 +90,7 @@ fn a_step_that_waits_is_answered_and_not_run_again() {
         let waiting = desk.run("Hello", caller()).await.unwrap().into_suspended().unwrap();
         assert_eq!(waiting.state.pending()[0].id.name.as_ref(), "ask_first-1");
         assert!(model.requests().is_empty());
-        let state: agent_core::RunState =
-            serde_json::from_str(&serde_json::to_string(&waiting.state).unwrap()).unwrap();
+        let state: agent_core::RunState = testkit::elsewhere(&waiting.state);
         let resume = |value| Resume::new(state.clone(), caller()).with_answer(&state.pending()[0].id, value);
         let never = desk.resume(resume(AnswerValue::Deny("no".into()))).await.unwrap().into_report().unwrap();
         assert_eq!((never.text().as_ref(), never.provenance.fallback_path().as_str()), ("Never mind.", "model>rule"));

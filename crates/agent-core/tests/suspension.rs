@@ -7,15 +7,10 @@ use agent_core::{
     PendingKind, Resume, RunOptions, RunOutcome, RunState, SealKey, Spend, Suspended, Tokens,
 };
 use serde_json::{Value, json};
-use testkit::{FnModel, Line, RecordingAgent, RecordingTool, ScriptedModel, caller, paused, somebody};
+use testkit::{FnModel, Line, RecordingAgent, RecordingTool, ScriptedModel, caller, elsewhere, paused, somebody};
 
 fn boss() -> Caller {
     somebody("acme", "sam")
-}
-
-/// The state as another process would read it.
-fn elsewhere(state: &RunState) -> RunState {
-    serde_json::from_str(&serde_json::to_string(state).unwrap()).unwrap()
 }
 
 fn suspended(outcome: RunOutcome) -> Suspended {

@@ -28,10 +28,12 @@ mod recording;
 mod scripted_model;
 
 use agent_core::Caller;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 pub use events::{Recorder, joined, story};
 pub use line::Line;
-pub use recording::{RecordingAgent, RecordingTool};
+pub use recording::{RecordingAgent, RecordingTool, yield_once};
 pub use scripted_model::{FnModel, ScriptedModel};
 
 /// Somebody who asks: `ann` of `acme`.
@@ -44,6 +46,11 @@ pub fn caller() -> Caller {
 #[must_use]
 pub fn somebody(tenant: &str, user: &str) -> Caller {
     Caller::new(tenant, user).expect("a valid caller")
+}
+
+/// The value as another process reads it: through JSON.
+pub fn elsewhere<T: Serialize + DeserializeOwned>(value: &T) -> T {
+    conformance::reread("the value", value)
 }
 
 /// Runs `test` on one thread with a paused clock: sleeping costs no time, and timeouts come in their exact order.

@@ -195,7 +195,7 @@ impl Tool for RecordingTool {
 }
 
 /// Is pending once and wakes at once, on any executor.
-pub(crate) async fn yield_once() {
+pub async fn yield_once() {
     let mut yielded = false;
     std::future::poll_fn(|task| {
         if std::mem::replace(&mut yielded, true) {

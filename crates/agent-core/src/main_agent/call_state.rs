@@ -51,14 +51,6 @@ pub(super) struct SuspendedCall {
     pub(super) answers: Vec<Answer>,
 }
 
-impl SuspendedCall {
-    /// A Sub-Agent that was stopped: whoever called it knows the rest.
-    pub(super) fn left(suspension: Suspension) -> Self {
-        let (lease, progress) = (SavedLease::default(), Progress::default());
-        Self { suspension, lease, remaining_ms: None, progress, answers: Vec::new() }
-    }
-}
-
 impl Slot {
     /// Whether there is something to do for the call now.
     pub(super) fn has_work(&self) -> bool {

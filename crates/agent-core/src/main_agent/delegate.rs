@@ -13,7 +13,7 @@ use super::act::carve_out;
 use super::builder::Callable;
 use super::call_state::{Progress, Slot, SuspendedCall};
 use super::invoke::MAX_MESSAGE;
-use super::slot::{Settlement, Site, Worked, refuse};
+use super::slot::{Settlement, Site, Worked, over_budget, refuse};
 use super::stop::InFlight;
 use crate::agent_error::AgentError;
 use crate::amount::{MicroUsd, Tokens};
@@ -131,28 +131,27 @@ impl Site<'_> {
         }
         let mut progress = mem::take(progress);
         progress.next_attempt();
+        Settlement::Open(Slot::Child(Box::new(self.suspended_call(suspension, progress))))
+    }
+
+    /// The call as it goes on later, with what is left of the Sub-Agent's budget and time.
+    pub(super) fn suspended_call(&self, suspension: Suspension, progress: Progress) -> SuspendedCall {
         let (lease, remaining_ms) = (self.cx.lease().save(), self.remaining_ms());
-        let call = SuspendedCall { suspension, lease, remaining_ms, progress, answers: Vec::new() };
-        Settlement::Open(Slot::Child(Box::new(call)))
+        SuspendedCall { suspension, lease, remaining_ms, progress, answers: Vec::new() }
     }
 
     /// Leaves a durable call to the orchestrator, with its budget carved out.
     pub(super) async fn hand_over(&self, child: &dyn SubAgent, input: Arc<Value>, progress: &mut Progress) -> Worked {
         let card = child.card();
-        let mut limits = within(&card.limits, self.above.lease(), self.job.calls_of_turn);
-        loop {
-            match self.above.reserve(carve_out(&limits)).await {
-                Ok(reservation) => break self.cx.run().carve_out(reservation.into_carve_out()),
-                Err(AgentError::Budget(exceeded)) => {
-                    // Less may be left than before it waited for others.
-                    let less = within(&card.limits, self.above.lease(), self.job.calls_of_turn);
-                    if less == limits {
-                        return Ok(refuse("budget.exceeded", format!("the call is not made: {exceeded}")));
-                    }
-                    limits = less;
-                }
-                Err(error) => return Err(error),
-            }
+        let mut limits = card.limits;
+        let clamped = || {
+            limits = within(&card.limits, self.above.lease(), self.job.calls_of_turn);
+            Ok(carve_out(&limits))
+        };
+        match self.above.reserve_clamped(clamped).await {
+            Ok(reservation) => self.cx.run().carve_out(reservation.into_carve_out()),
+            Err(AgentError::Budget(exceeded)) => return Ok(over_budget(&exceeded)),
+            Err(error) => return Err(error),
         }
         self.cx.emit_kind(|| self.started(&input));
         let (agent, version) = (card.id().clone(), card.version.clone());

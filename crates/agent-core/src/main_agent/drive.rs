@@ -80,7 +80,7 @@ async fn recover(
         Recovered::Answer(output) => {
             let provenance = fallen_back(agent, Level::Rule);
             tell_recovered(cx, &failed, &provenance);
-            conclude_with(agent, state, output, provenance);
+            fall_back_to(agent, state, output, provenance);
             drive(agent, state, cx).await
         }
         Recovered::Ask(kind) => {
@@ -198,24 +198,24 @@ fn follow(agent: &Agent, state: &mut LoopState, flow: Flow, step: &str, cx: &Run
         }
         Flow::Conclude(output) => {
             ensure_fits(agent, &output)?;
-            let concluding = agent.table.stage(state.at) == Some(Stage::Conclude);
-            let at = state.at;
-            conclude_with(agent, state, output, fallen_back(agent, Level::Rule));
-            if concluding {
-                // The steps before it in this stage have run.
-                state.at = at;
-                return Ok(Next::Row);
-            }
-            Ok(Next::Stage(Stage::Conclude))
+            draft(state, output, fallen_back(agent, Level::Rule));
+            // Within the stage, the steps before this one have run.
+            let is_there = agent.table.stage(state.at) == Some(Stage::Conclude);
+            Ok(if is_there { Next::Row } else { Next::Stage(Stage::Conclude) })
         }
     }
 }
 
-/// Puts an answer in the place of the model's, to be checked next. What was open is closed.
-fn conclude_with(agent: &Agent, state: &mut LoopState, output: Value, provenance: Provenance) {
+/// Puts an answer in the place of the model's, to be checked. What was open is closed.
+fn draft(state: &mut LoopState, output: Value, provenance: Provenance) {
     let conversation = std::mem::take(&mut state.work).into_conversation(&CallResult::not_made());
     let reply = Reply::text(text_of(&output)).into();
     state.work = Work::Draft(Box::new(Draft { conversation, reply, replaced: Some(output), provenance }));
+}
+
+/// Goes on with another level's answer, wherever the agent was.
+fn fall_back_to(agent: &Agent, state: &mut LoopState, output: Value, provenance: Provenance) {
+    draft(state, output, provenance);
     state.at = agent.table.own(Stage::Conclude);
     state.approved_by.clear();
     state.wait = None;
@@ -264,7 +264,7 @@ fn recovery_answered(agent: &Agent, state: &mut LoopState, answer: Answer) -> Re
         return Err(AgentError::Denied { reason });
     }
     let output = Arc::unwrap_or_clone(answer.value.into_result().to_model_value());
-    conclude_with(agent, state, output, fallen_back(agent, Level::Human));
+    fall_back_to(agent, state, output, fallen_back(agent, Level::Human));
     Ok(())
 }
 

@@ -59,7 +59,7 @@ pub(super) fn begin(agent: &Agent, request: Request, caller: Caller) -> Result<B
         revision: 0,
         answered: Vec::new(),
         lease: SavedLease { limits, spent: Spend::ZERO },
-        time_left: time_of(&limits),
+        time_left: Some(time_of(&limits)),
         state: Box::new(LoopState::new(conversation.say(message), said_before, 0, agent.bounds.attempts)),
         revived: None,
         options,
@@ -77,7 +77,7 @@ pub(super) fn resume(agent: &Agent, resume: Resume) -> Result<Box<Life>, Box<Fai
         }
     };
     let (lease, time_left) = match options.limits {
-        Some(limits) => (SavedLease { limits, ..saved.lease }, time_within(&limits, &saved)),
+        Some(limits) => (SavedLease { limits, ..saved.lease }, Some(time_within(&limits, &saved))),
         None => (saved.lease, saved.time_left),
     };
     let mut answered = saved.answered;
@@ -98,13 +98,13 @@ pub(super) fn resume(agent: &Agent, resume: Resume) -> Result<Box<Life>, Box<Fai
 }
 
 /// What is left of the time of new limits, after what was used under the old ones.
-fn time_within(limits: &Limits, saved: &RunState) -> Option<Duration> {
-    let used = time_of(&saved.lease.limits)?.saturating_sub(saved.time_left.unwrap_or_default());
-    time_of(limits).map(|time| time.saturating_sub(used))
+fn time_within(limits: &Limits, saved: &RunState) -> Duration {
+    let used = time_of(&saved.lease.limits).saturating_sub(saved.time_left.unwrap_or_default());
+    time_of(limits).saturating_sub(used)
 }
 
-fn time_of(limits: &Limits) -> Option<Duration> {
-    Some(limits.time.unwrap_or(DEFAULT_TIME))
+fn time_of(limits: &Limits) -> Duration {
+    limits.time.unwrap_or(DEFAULT_TIME)
 }
 
 /// Checks everything about `answers` before anything changes, and reads the state.

@@ -15,6 +15,7 @@ mod life;
 mod nested;
 mod options;
 mod outcome;
+mod record;
 mod run;
 mod slot;
 mod state;

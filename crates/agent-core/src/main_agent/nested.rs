@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use super::MainAgent;
 use super::builder::{Agent, Callable};
-use super::call_state::{Slot, SuspendedCall};
 use super::drive::{Ended, live};
 use super::state::LoopState;
 use super::stop::Stop;
@@ -85,11 +84,9 @@ impl Drop for Working<'_> {
         if self.ended {
             return;
         }
-        self.state.take_stopped(self.cx);
-        self.state.renew_attempts(self.agent.bounds.attempts);
-        if let Ok(suspension) = suspension(self.agent, &self.state) {
-            let left = Stop::At(Slot::Child(Box::new(SuspendedCall::left(suspension))));
-            self.cx.run().stopped().put(self.cx.path().clone(), left);
+        self.state.stop(self.cx, self.agent.bounds.attempts);
+        if let Ok(left) = suspension(self.agent, &self.state) {
+            self.cx.run().stopped().put(self.cx.path().clone(), Stop::Agent(Box::new(left)));
         }
     }
 }

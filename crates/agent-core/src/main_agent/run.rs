@@ -167,8 +167,7 @@ fn conclude(
     record_error(span, &error.code());
     span.record("result_status", ResultStatus::of(&error).as_str());
     cx.emit_kind(|| EventKind::failed(&error, spent));
-    state.take_stopped(cx);
-    state.renew_attempts(agent.bounds.attempts);
+    state.stop(cx, agent.bounds.attempts);
     // What was refused stays refused.
     let saved = if matches!(error, AgentError::Denied { .. }) { None } else { save(agent, &state, cx).ok() };
     if agent.table.stage(state.at) == Some(Stage::Admit) && saved.is_none() {

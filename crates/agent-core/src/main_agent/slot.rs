@@ -13,6 +13,7 @@ use super::admit::{MAX_REPLACEMENTS, agree, decided};
 use super::builder::{Agent, Callable};
 use super::call_state::{Progress, Slot, SuspendedCall, WaitingCall};
 use crate::agent_error::AgentError;
+use crate::budget::Exceeded;
 use crate::error::{ErrorCode, shorten};
 use crate::event::{EventKind, Verdict};
 use crate::function::{Effect, FunctionSpec};
@@ -122,6 +123,10 @@ fn unknown_function(agent: &Agent, name: &str, slot: &Slot) -> CallResult {
             CallResult::failed(ErrorCode::new("call.function_gone"), message)
         }
     }
+}
+
+pub(super) fn over_budget(exceeded: &Exceeded) -> Settlement {
+    refuse("budget.exceeded", format!("the call is not made: {exceeded}"))
 }
 
 pub(super) fn refuse(code: &'static str, message: impl Into<Arc<str>>) -> Settlement {

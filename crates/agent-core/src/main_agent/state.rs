@@ -177,8 +177,17 @@ impl LoopState {
         Ok(())
     }
 
+    /// Makes the state one to go on from after the agent was stopped or failed: with what its calls left, and with as many attempts as
+    /// a new turn has.
+    pub(super) fn stop(&mut self, cx: &RunContext, attempts: u32) {
+        self.attempts_left = attempts;
+        self.overflows = 0;
+        self.repairs.clear();
+        self.take_stopped(cx);
+    }
+
     /// Takes up where the calls of the open turn go on that were stopped in flight.
-    pub(super) fn take_stopped(&mut self, cx: &RunContext) {
+    fn take_stopped(&mut self, cx: &RunContext) {
         let turn = self.turn;
         let Work::Open(open) = &mut self.work else { return };
         for (slot, index) in open.slots.iter_mut().zip(0..).filter(|(slot, _)| **slot != Slot::Settled) {
@@ -189,16 +198,10 @@ impl LoopState {
                     let settled = open.turn.settle(index as usize, result);
                     *slot = settled.map_or_else(|_| slot.clone(), |()| Slot::Settled);
                 }
-                None => {}
+                // Its caller takes it up.
+                Some(Stop::Agent(_)) | None => {}
             }
         }
-    }
-
-    /// Whoever goes on with the turn may ask as often as anew.
-    pub(super) fn renew_attempts(&mut self, attempts: u32) {
-        self.attempts_left = attempts;
-        self.overflows = 0;
-        self.repairs.clear();
     }
 
     /// Takes the request out of what was said.

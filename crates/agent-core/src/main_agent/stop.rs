@@ -12,12 +12,15 @@ use super::slot::Site;
 use crate::message::CallResult;
 use crate::path::CallPath;
 use crate::run_context::RunContext;
+use crate::sub_agent::Suspension;
 
 /// Where a call was stopped.
 #[derive(Debug)]
 pub(super) enum Stop {
     /// It goes on from here.
     At(Slot),
+    /// A Sub-Agent left this at its own place, for whoever called it.
+    Agent(Box<Suspension>),
     /// It had its result, which the journal does not know.
     Made(CallResult),
 }
@@ -66,14 +69,14 @@ impl<'a> InFlight<'a> {
     }
 
     /// What the Sub-Agent itself left.
-    fn left_below(&self) -> Option<Box<SuspendedCall>> {
+    fn left_below(&self) -> Option<Box<Suspension>> {
         let cx = &self.site.cx;
         let mut own = None;
         // Others that it ran at its own place are its own business.
         while let Some(stop) = cx.run().stopped().take(cx.path()) {
             match stop {
-                Stop::At(Slot::Child(left)) if self.site.is_own(&left.suspension.state) => own = Some(left),
-                _ => {}
+                Stop::Agent(left) if self.site.is_own(&left.state) => own = Some(left),
+                Stop::Agent(_) | Stop::At(_) | Stop::Made(_) => {}
             }
         }
         own
@@ -86,17 +89,18 @@ impl Drop for InFlight<'_> {
         if self.ended {
             return;
         }
-        let left = self.left_below().or_else(|| self.resumed.cloned().map(Box::new));
-        if left.is_none() && !cx.is_stopping() {
+        let left = self.left_below();
+        if left.is_none() && self.resumed.is_none() && !cx.is_stopping() {
             return;
         }
         let progress = Progress { begun: true, ..mem::take(self.progress) };
-        let slot = match left {
-            Some(call) => {
-                let (lease, remaining_ms) = (cx.lease().save(), self.site.remaining_ms());
-                Slot::Child(Box::new(SuspendedCall { lease, remaining_ms, progress, ..*call }))
+        let slot = match (left, self.resumed) {
+            (Some(left), _) => Slot::Child(Box::new(self.site.suspended_call(*left, progress))),
+            (None, Some(call)) => {
+                let stopped = self.site.suspended_call(call.suspension.clone(), progress);
+                Slot::Child(Box::new(SuspendedCall { answers: call.answers.clone(), ..stopped }))
             }
-            None => Slot::Ready(progress),
+            (None, None) => Slot::Ready(progress),
         };
         cx.run().stopped().put(cx.path().clone(), Stop::At(slot));
     }

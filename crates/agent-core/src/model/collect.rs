@@ -28,10 +28,8 @@ const PART_BYTES: usize = 128;
 pub async fn collect(mut stream: ModelStream) -> Result<(Reply, Finish), ModelError> {
     let mut collector = Collector::default();
     while let Some(chunk) = stream.next().await {
-        let chunk = chunk?;
-        let is_end = matches!(chunk, Chunk::Finish(_));
-        collector.push(chunk)?;
-        if is_end {
+        collector.push(chunk?)?;
+        if collector.is_complete() {
             break;
         }
     }
@@ -126,6 +124,12 @@ impl Collector {
             return malformed("the answer is larger than 16 MiB");
         }
         Ok(())
+    }
+
+    /// Whether the answer's end has come. What a stream does after that is of no interest.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.finish.is_some()
     }
 
     /// How many bytes came so far.

@@ -37,7 +37,7 @@ pub async fn complete(
 ) -> Result<Arc<Reply>, AgentError> {
     let info = model.info();
     let input = request.estimate_input();
-    let mut reservation = admit(info, &mut request, input, cx).await?;
+    let mut reservation = cx.reserve_clamped(|| clamp(info, &mut request, input, cx)).await?;
 
     let span = task_span!(
         "chat",
@@ -70,30 +70,6 @@ pub async fn complete(
             drop(reservation);
             cx.emit_kind(|| EventKind::ModelFailed(Box::new(ModelFailed::new(info.name.clone(), error.code(), spent))));
             Err(error)
-        }
-    }
-}
-
-/// Reserves what this request may spend, with its output clamped to what is left.
-///
-/// What is left may shrink while others are waited for: then less is asked for.
-async fn admit(
-    info: &ModelInfo,
-    request: &mut ChatRequest,
-    input: Tokens,
-    cx: &RunContext,
-) -> Result<Reservation, AgentError> {
-    let mut amount = clamp(info, request, input, cx)?;
-    loop {
-        match cx.reserve(amount).await {
-            Err(AgentError::Budget(exceeded)) => {
-                let smaller = clamp(info, request, input, cx)?;
-                if smaller == amount {
-                    return Err(exceeded.into());
-                }
-                amount = smaller;
-            }
-            admitted => return admitted,
         }
     }
 }
@@ -151,9 +127,8 @@ async fn receive(
     while let Some(chunk) = stream.next().await {
         let chunk = chunk?;
         emit_delta(&chunk, cx);
-        let is_end = matches!(chunk, Chunk::Finish(_));
         collector.push(chunk)?;
-        if is_end {
+        if collector.is_complete() {
             break;
         }
         reservation.observe(info.spend(&used_so_far(&collector, input)));

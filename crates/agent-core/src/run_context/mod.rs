@@ -314,6 +314,26 @@ impl RunContext {
         Ok(self.within_deadline(self.lease().reserve(amount)).await??)
     }
 
+    /// Reserves an amount that is clamped to what is left. While others are waited for, less may be left: then less is asked for.
+    pub(crate) async fn reserve_clamped(
+        &self,
+        mut clamped: impl FnMut() -> Result<Spend, AgentError>,
+    ) -> Result<Reservation, AgentError> {
+        let mut amount = clamped()?;
+        loop {
+            match self.reserve(amount).await {
+                Err(AgentError::Budget(exceeded)) => {
+                    let now = clamped()?;
+                    if now == amount {
+                        return Err(exceeded.into());
+                    }
+                    amount = now;
+                }
+                admitted => return admitted,
+            }
+        }
+    }
+
     /// Waits for `work` until the deadline.
     pub(crate) async fn within_deadline<T>(&self, work: impl Future<Output = T>) -> Result<T, AgentError> {
         match self.place.deadline {

@@ -36,4 +36,5 @@ pub use observer::observer;
 pub use policy::policy;
 pub use recovery::recovery;
 pub use sub_agent::{sub_agent, sub_agent_from};
+pub(crate) use support::reread;
 pub use tool::tool;

@@ -118,7 +118,7 @@ pub(super) fn saved<T: Serialize + DeserializeOwned + PartialEq + Debug>(what: &
 }
 
 /// The value as it comes back from storage.
-pub(super) fn reread<T: Serialize + DeserializeOwned>(what: &str, value: &T) -> T {
+pub(crate) fn reread<T: Serialize + DeserializeOwned>(what: &str, value: &T) -> T {
     let text = serde_json::to_string(value).unwrap_or_else(|error| panic!("{what} does not serialise: {error}"));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{what} cannot be read back: {error}"))
 }
