@@ -3,7 +3,8 @@
 //! - [`MainAgent`] is where a host starts: build one, `run` it, look at the [`RunOutcome`].
 //! - [`tool()`] and [`sub_agent()`] make functions of typed async functions.
 //! - Ports are traits that a host or an adapter implements: [`ChatModel`], [`Tool`], [`SubAgent`], [`Policy`], [`ContextPolicy`],
-//!   [`Journal`], [`Observer`], [`Recovery`]. Each has its contract in its documentation and a conformance suite in the testkit.
+//!   [`Journal`], [`Observer`], [`Recovery`], [`Embedder`]. Each has its contract in its documentation and a conformance suite in
+//!   the testkit.
 //! - [`RunContext`] goes to every port call: who asks, where in the run, and what is left of time and budget.
 //!
 //! A run needs a tokio runtime with time enabled.
@@ -13,6 +14,7 @@ mod amount;
 mod budget;
 mod caller;
 mod conversation;
+mod embedder;
 mod error;
 mod event;
 mod fit;
@@ -46,6 +48,7 @@ pub use amount::{MicroUsd, Spend, Tokens, estimate_tokens};
 pub use budget::{CarveOut, Exceeded, Lease, Limits, Reservation, Resource, SavedLease};
 pub use caller::Caller;
 pub use conversation::{Conversation, Entry, OpenTurn, Replied, SettleError, Turn};
+pub use embedder::{Embedder, Embeddings, embed};
 pub use error::{BoxError, ErrorCode, InvalidValue};
 pub use event::{
     DeltaPart, Ending, Event, EventKind, EventStream, ModelFailed, ModelFinished, Origin, ResultStatus, Verdict,
@@ -66,8 +69,8 @@ pub use message::{
     ReplyPart, Usage, UserMessage, UserPart,
 };
 pub use model::{
-    Attempts, ChatModel, ChatRequest, Chunk, Collector, Finish, FunctionChoice, ModelError, ModelErrorClass, ModelInfo,
-    ModelOptions, ModelStream, Price, ReasoningEffort, collect, complete,
+    Attempts, Capabilities, ChatModel, ChatRequest, Chunk, Collector, Finish, FunctionChoice, ModelError,
+    ModelErrorClass, ModelInfo, ModelOptions, ModelStream, Price, ReasoningEffort, collect, complete,
 };
 pub use observer::Observer;
 pub use path::{CallKey, CallPath, CallPosition, Fingerprint};

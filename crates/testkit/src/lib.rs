@@ -23,6 +23,7 @@
 
 pub mod conformance;
 mod events;
+mod hash_embedder;
 mod line;
 mod recording;
 mod scripted_model;
@@ -32,6 +33,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use events::{Recorder, joined, story};
+pub use hash_embedder::HashEmbedder;
 pub use line::Line;
 pub use recording::{RecordingAgent, RecordingTool, yield_once};
 pub use scripted_model::{FnModel, ScriptedModel};

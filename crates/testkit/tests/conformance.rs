@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use testkit::conformance;
-use testkit::{FnModel, Line, Recorder, RecordingAgent, RecordingTool, ScriptedModel};
+use testkit::{FnModel, HashEmbedder, Line, Recorder, RecordingAgent, RecordingTool, ScriptedModel};
 
 #[derive(Deserialize, JsonSchema)]
 struct Order {
@@ -216,6 +216,12 @@ async fn policies() {
 async fn context_policies() {
     conformance::context_policy(PassThrough).await;
     conformance::context_policy(broken::context_policy::LastMessages { kept: 1 }).await;
+}
+
+#[tokio::test]
+async fn embedders() {
+    conformance::embedder(HashEmbedder::new(64)).await;
+    conformance::embedder(Arc::new(HashEmbedder::new(4_096))).await;
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ const PART_BYTES: usize = 128;
 /// # Errors
 ///
 /// The stream's own error; [`ModelErrorClass::Cut`] when it ends without [`Chunk::Finish`]; [`ModelErrorClass::Malformed`] when it
-/// breaks the protocol or is larger than 16 MiB.
+/// breaks the protocol; [`ModelErrorClass::TooLarge`] when it is larger than 16 MiB.
 ///
 /// # Cancel safety
 ///
@@ -75,8 +75,8 @@ impl Collector {
     ///
     /// # Errors
     ///
-    /// [`ModelErrorClass::Malformed`] for a chunk after the end, arguments of a call that did not begin, a call that begins
-    /// twice, or more than 16 MiB.
+    /// [`ModelErrorClass::Malformed`] for a chunk after the end, arguments of a call that did not begin, or a call that begins
+    /// twice; [`ModelErrorClass::TooLarge`] for more than 16 MiB.
     pub fn push(&mut self, chunk: Chunk) -> Result<(), ModelError> {
         let malformed = |problem: &'static str| Err(ModelError::new(ModelErrorClass::Malformed, problem));
         if self.finish.is_some() {
@@ -121,7 +121,7 @@ impl Collector {
             Chunk::Finish(finish) => self.finish = Some(finish),
         }
         if self.bytes + self.parts.len() * PART_BYTES > MAX_REPLY_BYTES {
-            return malformed("the answer is larger than 16 MiB");
+            return Err(ModelError::new(ModelErrorClass::TooLarge, "the answer is larger than 16 MiB"));
         }
         Ok(())
     }

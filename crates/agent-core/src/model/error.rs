@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::error::{BoxError, ErrorCode};
+use crate::message::Usage;
 
 /// A model gave no complete answer.
 ///
@@ -18,6 +19,8 @@ pub struct ModelError {
     pub message: Cow<'static, str>,
     /// How long the provider asks to wait.
     pub retry_after: Option<Duration>,
+    /// What was used before it failed, where that is known.
+    pub usage: Option<Usage>,
     /// What lies under it.
     pub source: Option<BoxError>,
 }
@@ -36,22 +39,32 @@ pub enum ModelErrorClass {
     Permission,
     /// The provider is overloaded.
     Overloaded,
-    /// The provider fails or cannot be reached.
+    /// The provider fails.
     Unavailable,
+    /// Nobody answers at its address: no such host, nobody listens there, no connection in time. Nothing was sent.
+    Unreachable,
+    /// Its certificate does not fit, or no TLS could be agreed on. Nothing was sent.
+    Untrusted,
+    /// It points to another address, where nothing is sent.
+    Redirected,
     /// Nothing came within the time for a first token.
     FirstTokenTimeout,
     /// Nothing more came within the time between tokens.
     Stalled,
+    /// The answer was not complete within the time for all of it.
+    TimedOut,
     /// The conversation is longer than the model's window.
     ContextOverflow,
     /// A content policy stopped the answer.
     ContentPolicy,
     /// The provider understands the request and refuses it as wrong.
     BadRequest,
-    /// The provider has no such model.
+    /// The provider has no such model, or no models at this address.
     NotFound,
     /// What came is no answer in the protocol.
     Malformed,
+    /// What came is larger than an answer may be.
+    TooLarge,
     /// The answer is complete and empty.
     Empty,
     /// The stream ended in the middle of the answer.
@@ -75,19 +88,42 @@ impl ModelErrorClass {
             Self::Permission => "model.permission",
             Self::Overloaded => "model.overloaded",
             Self::Unavailable => "model.unavailable",
+            Self::Unreachable => "model.unreachable",
+            Self::Untrusted => "model.untrusted",
+            Self::Redirected => "model.redirected",
             Self::FirstTokenTimeout => "model.first_token_timeout",
             Self::Stalled => "model.stalled",
+            Self::TimedOut => "model.timed_out",
             Self::ContextOverflow => "model.context_overflow",
             Self::ContentPolicy => "model.content_policy",
             Self::BadRequest => "model.bad_request",
             Self::NotFound => "model.not_found",
             Self::Malformed => "model.malformed",
+            Self::TooLarge => "model.too_large",
             Self::Empty => "model.empty",
             Self::Cut => "model.cut",
             Self::NeedsHuman => "model.needs_human",
             Self::AttemptsExhausted => "model.attempts_exhausted",
             Self::Unpriced => "model.unpriced",
         })
+    }
+
+    /// Whether the provider was not reached or refused, so that nothing was used.
+    pub(crate) const fn is_without_work(self) -> bool {
+        matches!(
+            self,
+            Self::RateLimited
+                | Self::QuotaExhausted
+                | Self::Auth
+                | Self::Permission
+                | Self::Overloaded
+                | Self::Unreachable
+                | Self::Untrusted
+                | Self::Redirected
+                | Self::ContextOverflow
+                | Self::BadRequest
+                | Self::NotFound
+        )
     }
 
     /// Whether the same request to the same model may succeed later.
@@ -98,8 +134,10 @@ impl ModelErrorClass {
             Self::RateLimited
                 | Self::Overloaded
                 | Self::Unavailable
+                | Self::Unreachable
                 | Self::FirstTokenTimeout
                 | Self::Stalled
+                | Self::TimedOut
                 | Self::Malformed
                 | Self::Empty
                 | Self::Cut
@@ -110,13 +148,20 @@ impl ModelErrorClass {
 impl ModelError {
     /// A failure of this class with words that a user may read.
     pub fn new(class: ModelErrorClass, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { class, message: message.into(), retry_after: None, source: None }
+        Self { class, message: message.into(), retry_after: None, usage: None, source: None }
     }
 
     /// The same with the time that the provider asks to wait.
     #[must_use]
     pub fn with_retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
+        self
+    }
+
+    /// The same with what was used before it failed.
+    #[must_use]
+    pub fn with_usage(mut self, usage: Usage) -> Self {
+        self.usage = Some(usage);
         self
     }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::amount::{MicroUsd, Spend, Tokens};
 use crate::message::Usage;
 use crate::provenance::Level;
@@ -20,12 +22,31 @@ pub struct ModelInfo {
     pub max_output: Option<Tokens>,
     /// What its tokens cost.
     pub price: Option<Price>,
+    /// What it can do beside text.
+    pub capabilities: Capabilities,
     /// Whether this is a model in the usual sense, or rules that speak its protocol.
     pub level: Level,
 }
 
+/// What a model can do beside reading and writing text. `None` is unknown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// Call functions.
+    pub functions: Option<bool>,
+    /// Make several calls in one answer.
+    pub parallel_calls: Option<bool>,
+    /// Keep to the schema of a final answer.
+    pub answer_schema: Option<bool>,
+    /// Read pictures.
+    pub images: Option<bool>,
+    /// Reason before it answers.
+    pub reasoning: Option<bool>,
+}
+
 /// What tokens cost, in micro-USD for a million tokens: the figure of a price list, which quotes dollars a million.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Price {
     /// Tokens read.
@@ -45,6 +66,7 @@ impl ModelInfo {
             context_window: None,
             max_output: None,
             price: None,
+            capabilities: Capabilities::default(),
             level: Level::Model,
         }
     }
@@ -67,6 +89,13 @@ impl ModelInfo {
     #[must_use]
     pub fn with_price(mut self, price: Price) -> Self {
         self.price = Some(price);
+        self
+    }
+
+    /// The same with known capabilities.
+    #[must_use]
+    pub fn with_capabilities(mut self, capabilities: Capabilities) -> Self {
+        self.capabilities = capabilities;
         self
     }
 
@@ -96,6 +125,13 @@ impl Price {
     #[must_use]
     pub const fn per_million(input: MicroUsd, output: MicroUsd) -> Self {
         Self { input, output, cached_input: input }
+    }
+
+    /// The same with another price of tokens read from the provider's cache.
+    #[must_use]
+    pub const fn with_cached_input(mut self, cached_input: MicroUsd) -> Self {
+        self.cached_input = cached_input;
+        self
     }
 
     /// The cost of this usage, rounded up.

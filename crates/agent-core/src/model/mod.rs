@@ -18,7 +18,7 @@ pub use chunk::{Chunk, Finish};
 pub use collect::{Collector, collect};
 pub use complete::complete;
 pub use error::{ModelError, ModelErrorClass};
-pub use info::{ModelInfo, Price};
+pub use info::{Capabilities, ModelInfo, Price};
 pub use request::{ChatRequest, FunctionChoice, ModelOptions, ReasoningEffort};
 
 use crate::run_context::RunContext;

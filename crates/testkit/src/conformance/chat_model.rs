@@ -10,11 +10,8 @@ use futures_util::StreamExt;
 use tokio::time::timeout;
 
 use super::conversations::{conversations, lookup};
-use super::support::{abandon, at_once, brief, context, ends};
+use super::support::{GRACE, abandon, at_once, brief, context, ends};
 use crate::caller;
-
-/// How much later than the deadline a model may stop: for the scheduling of a busy machine, not for a model.
-const GRACE: Duration = Duration::from_secs(2);
 
 /// An answer of more chunks than this counts as one that does not end.
 const MOST_CHUNKS: usize = 100_000;

@@ -20,6 +20,7 @@ mod answers;
 mod chat_model;
 mod context_policy;
 mod conversations;
+mod embedder;
 mod host;
 mod journal;
 mod observer;
@@ -31,6 +32,7 @@ mod tool;
 
 pub use chat_model::chat_model;
 pub use context_policy::context_policy;
+pub use embedder::embedder;
 pub use journal::{durable_journal, journal};
 pub use observer::observer;
 pub use policy::policy;

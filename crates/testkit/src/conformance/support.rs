@@ -20,6 +20,9 @@ use crate::somebody;
 /// How long a suite waits for work that should end by itself.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How much later than its deadline work may stop: for the scheduling of a busy machine, not for the work.
+pub(super) const GRACE: Duration = Duration::from_secs(2);
+
 /// How long a suite waits for the next await of work that it is going to drop.
 const WAKE: Duration = Duration::from_secs(1);
 
