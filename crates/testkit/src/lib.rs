@@ -27,6 +27,7 @@ mod hash_embedder;
 mod line;
 mod recording;
 mod scripted_model;
+mod upstream;
 
 use agent_core::Caller;
 use serde::Serialize;
@@ -37,6 +38,7 @@ pub use hash_embedder::HashEmbedder;
 pub use line::Line;
 pub use recording::{RecordingAgent, RecordingTool, yield_once};
 pub use scripted_model::{FnModel, ScriptedModel};
+pub use upstream::{Answer, Completion, Fault, FaultUpstream, UpstreamRequest, faults};
 
 /// Somebody who asks: `ann` of `acme`.
 #[must_use]

@@ -1,0 +1,223 @@
+//! An embedding model behind a gateway.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+
+use agent_core::{
+    Embedder, Embeddings, MicroUsd, ModelError, ModelErrorClass, ModelInfo, RunContext, Tokens, Usage, async_trait,
+};
+use data_encoding::BASE64;
+use futures_util::{StreamExt, stream};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::clock::Clock;
+use crate::config::{Dialect, RetryOwner};
+use crate::decode::{dollars, read_usage};
+use crate::failure;
+use crate::gateway::Gateway;
+use crate::identity::CallIdentity;
+use crate::model::whole_body;
+
+/// How many requests of one call are under way at once.
+const AT_ONCE: usize = 4;
+
+/// An embedding model behind a [`Gateway`]. Texts are sent in batches; their vectors come back in the texts' order.
+#[derive(Clone)]
+pub struct GatewayEmbedder {
+    gateway: Gateway,
+    info: ModelInfo,
+    batch: NonZeroUsize,
+}
+
+impl GatewayEmbedder {
+    pub(crate) fn new(gateway: Gateway, info: ModelInfo) -> Self {
+        // The smallest of the usual limits: Hugging Face's server takes 32, Cohere 96, OpenAI 2,048.
+        const BATCH: NonZeroUsize = NonZeroUsize::MIN.saturating_add(31);
+        Self { gateway, info, batch: BATCH }
+    }
+
+    /// The same, described like this.
+    #[must_use]
+    pub fn with_info(mut self, change: impl FnOnce(ModelInfo) -> ModelInfo) -> Self {
+        self.info = change(self.info);
+        self
+    }
+
+    /// The same, sending so many texts in one request. Default: 32, which every server takes.
+    #[must_use]
+    pub fn with_batch(mut self, texts: NonZeroUsize) -> Self {
+        self.batch = texts;
+        self
+    }
+
+    async fn embed_batch(&self, texts: &[&str], clock: &Clock, cx: &RunContext) -> Result<Batch, ModelError> {
+        let config = self.gateway.config();
+        let identity = CallIdentity::new(config, cx, clock.left());
+        let num_retries = (config.dialect == Dialect::LiteLlm && config.retries == RetryOwner::Caller).then_some(0);
+        let body = Body {
+            model: &self.info.name,
+            input: texts,
+            encoding_format: "float",
+            num_retries,
+            disable_fallbacks: num_retries.map(|_| true),
+            metadata: identity.metadata.as_ref(),
+        };
+        let body = serde_json::to_vec(&body)
+            .map_err(|problem| failure::error(ModelErrorClass::BadRequest).with_source(problem))?;
+        let post = self.gateway.post("embeddings", body).headers(identity.headers);
+        let response = self.gateway.send(post, clock).await?;
+        let cost =
+            response.headers().get("x-litellm-response-cost").and_then(|cost| cost.to_str().ok()).map(Value::from);
+        let body = clock.until_end(whole_body(response, config.sizes.response)).await??;
+        let document: Document = serde_json::from_slice(&body).map_err(|problem| self.unreadable(&body, problem))?;
+        let reported = read_usage(&document.usage);
+        let cost = cost.as_ref().and_then(dollars).filter(|cost| *cost > MicroUsd::ZERO).or(reported.cost);
+        Ok(Batch { vectors: in_order(document.data, texts.len())?, usage: reported.usage, cost })
+    }
+
+    /// Why an answer with a status of success is none: servers send errors so.
+    fn unreadable(&self, body: &[u8], problem: serde_json::Error) -> ModelError {
+        match serde_json::from_slice::<Value>(body) {
+            Ok(document) if !document["error"].is_null() => {
+                failure::in_answer(&String::from_utf8_lossy(body), self.gateway.secrets())
+            }
+            _ => failure::error(ModelErrorClass::Malformed).with_source(problem),
+        }
+    }
+}
+
+#[async_trait]
+impl Embedder for GatewayEmbedder {
+    fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    async fn embed(&self, texts: &[&str], cx: &RunContext) -> Result<Embeddings, ModelError> {
+        if texts.is_empty() {
+            return Ok(Embeddings::default());
+        }
+        let clock = Clock::start(self.gateway.config().timeouts, cx)?.for_whole_answers();
+        // Futures that nobody has polled yet have sent nothing.
+        let mut batches = Vec::with_capacity(texts.len().div_ceil(self.batch.get()));
+        for texts in texts.chunks(self.batch.get()) {
+            batches.push(self.embed_batch(texts, &clock, cx));
+        }
+        let mut asked = stream::iter(batches).buffered(AT_ONCE);
+        let mut all = Batch::default();
+        while let Some(batch) = asked.next().await {
+            match batch {
+                Ok(batch) => all.add(batch),
+                Err(error) => {
+                    return Err(match all.usage {
+                        Some(usage) => error.with_usage(usage),
+                        None => error,
+                    });
+                }
+            }
+        }
+        all.into_embeddings()
+    }
+}
+
+impl fmt::Debug for GatewayEmbedder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GatewayEmbedder").field("info", &self.info).field("batch", &self.batch).finish_non_exhaustive()
+    }
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    model: &'a str,
+    input: &'a [&'a str],
+    encoding_format: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    num_retries: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disable_fallbacks: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'a Value>,
+}
+
+#[derive(Deserialize)]
+struct Document {
+    data: Vec<Item>,
+    #[serde(default)]
+    usage: Value,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    index: Option<usize>,
+    embedding: Vector,
+}
+
+/// A vector as numbers, or as the base64 of little-endian floats, which some servers send whatever they are asked.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Vector {
+    Numbers(Vec<f32>),
+    Base64(String),
+}
+
+/// The vectors of one request, or of several.
+#[derive(Default)]
+struct Batch {
+    vectors: Vec<Vec<f32>>,
+    usage: Option<Usage>,
+    cost: Option<MicroUsd>,
+}
+
+impl Batch {
+    fn add(&mut self, other: Self) {
+        let is_first = self.vectors.is_empty();
+        self.vectors.extend(other.vectors);
+        // A sum of which a part is unknown is unknown.
+        self.cost = if is_first { other.cost } else { self.cost.zip(other.cost).map(|(sum, cost)| sum.plus(cost)) };
+        if let Some(usage) = other.usage {
+            let sum = self.usage.get_or_insert_default();
+            sum.input = sum.input.plus(usage.input);
+            sum.output = Tokens::ZERO;
+        }
+    }
+
+    fn into_embeddings(self) -> Result<Embeddings, ModelError> {
+        let embeddings = Embeddings::from_vectors(self.vectors).map_err(malformed)?;
+        let embeddings = self.usage.into_iter().fold(embeddings, Embeddings::with_usage);
+        Ok(self.cost.into_iter().fold(embeddings, Embeddings::with_cost))
+    }
+}
+
+/// The vectors by the places of their texts. Servers may send them in any order, or without places.
+fn in_order(mut items: Vec<Item>, texts: usize) -> Result<Vec<Vec<f32>>, ModelError> {
+    if items.iter().all(|item| item.index.is_some()) {
+        items.sort_by_key(|item| item.index);
+        let are_places = items.iter().zip(0..).all(|(item, place)| item.index == Some(place));
+        if !are_places {
+            return Err(failure::error(ModelErrorClass::Malformed));
+        }
+    }
+    if items.len() != texts {
+        return Err(failure::error(ModelErrorClass::Malformed));
+    }
+    items.into_iter().map(|item| item.embedding.into_values()).collect()
+}
+
+impl Vector {
+    fn into_values(self) -> Result<Vec<f32>, ModelError> {
+        let text = match self {
+            Self::Numbers(values) => return Ok(values),
+            Self::Base64(text) => text,
+        };
+        let bytes = BASE64.decode(text.as_bytes()).map_err(malformed)?;
+        let (floats, rest) = bytes.as_chunks::<4>();
+        if !rest.is_empty() {
+            return Err(failure::error(ModelErrorClass::Malformed));
+        }
+        Ok(floats.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+    }
+}
+
+fn malformed(problem: impl std::error::Error + Send + Sync + 'static) -> ModelError {
+    failure::error(ModelErrorClass::Malformed).with_source(problem)
+}

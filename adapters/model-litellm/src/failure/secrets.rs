@@ -1,0 +1,27 @@
+//! Keys, to be taken out of what servers say: some repeat them.
+
+use secrecy::{ExposeSecret, SecretString};
+
+/// What stands where a key stood.
+const HIDDEN: &str = "[secret]";
+
+/// Shorter ones would be found in words that have nothing to do with them, and are no secrets.
+const SHORTEST: usize = 6;
+
+/// The keys of a gateway.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Secrets(Vec<SecretString>);
+
+impl Secrets {
+    /// `text` without any key.
+    pub(crate) fn scrub(&self, text: &str) -> String {
+        let keys = self.0.iter().map(ExposeSecret::expose_secret).filter(|key| key.len() >= SHORTEST);
+        keys.fold(text.to_owned(), |text, key| text.replace(key, HIDDEN))
+    }
+}
+
+impl FromIterator<SecretString> for Secrets {
+    fn from_iter<I: IntoIterator<Item = SecretString>>(secrets: I) -> Self {
+        Self(secrets.into_iter().collect())
+    }
+}

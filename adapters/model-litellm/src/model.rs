@@ -1,0 +1,199 @@
+//! A model behind a gateway.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+
+use agent_core::{
+    ChatModel, ChatRequest, MicroUsd, ModelError, ModelErrorClass, ModelInfo, ModelStream, RunContext, async_trait,
+};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use reqwest::Response;
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap};
+
+use crate::clock::Clock;
+use crate::decode::{AnswerDecoder, StreamDecoder, micro_usd};
+use crate::failure;
+use crate::gateway::Gateway;
+use crate::identity::CallIdentity;
+use crate::request::{self, Plan};
+use crate::settings::{ModelSettings, Transport};
+use crate::streaming;
+
+/// A model behind a [`Gateway`].
+///
+/// Each call is one request: nothing is repeated here, whatever fails. What a fallback chain does with a failure is decided by its
+/// [`class`](ModelError::class); what the server said about it is its `source`, an [`UpstreamError`](crate::UpstreamError).
+///
+/// Dropping a call or its stream closes the connection, which is how servers learn that nobody listens any more.
+#[derive(Clone)]
+pub struct GatewayModel {
+    gateway: Gateway,
+    info: ModelInfo,
+    settings: ModelSettings,
+}
+
+impl GatewayModel {
+    pub(crate) fn new(gateway: Gateway, info: ModelInfo) -> Self {
+        Self { gateway, info, settings: ModelSettings::default() }
+    }
+
+    /// The same, described like this.
+    #[must_use]
+    pub fn with_info(mut self, change: impl FnOnce(ModelInfo) -> ModelInfo) -> Self {
+        self.info = change(self.info);
+        self
+    }
+
+    /// The same, talked to like this.
+    #[must_use]
+    pub fn with_settings(mut self, settings: ModelSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// What the model can be asked of `request`.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelErrorClass::BadRequest`] for what it is known not to do, which would otherwise be left out in silence.
+    fn ensure_can(&self, request: &ChatRequest) -> Result<(), ModelError> {
+        let can_call = self.info.capabilities.functions != Some(false);
+        if !request.functions.is_empty() && !can_call {
+            return Err(ModelError::new(ModelErrorClass::BadRequest, "the model is known not to call functions"));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ChatModel for GatewayModel {
+    fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    async fn stream(&self, request: ChatRequest, cx: &RunContext) -> Result<ModelStream, ModelError> {
+        self.ensure_can(&request)?;
+        let config = self.gateway.config();
+        let clock = Clock::start(config.timeouts, cx)?;
+        let identity = CallIdentity::new(config, cx, clock.left());
+        let plan = Plan {
+            model: &self.info.name,
+            dialect: config.dialect,
+            retries: config.retries,
+            settings: &self.settings,
+            metadata: identity.metadata.as_ref(),
+        };
+        let post = self.gateway.post("chat/completions", request::body(&request, plan)?).headers(identity.headers);
+        drop(request);
+        tracing::debug!(call_id = %identity.call_id, model = &*self.info.name, "asking the gateway");
+        let answer = AnswerDecoder::new(self.info.name.clone(), self.gateway.secrets().clone());
+        match self.settings.transport {
+            Transport::Stream => {
+                // A proxy that compresses a stream holds it back.
+                let post = post.header(ACCEPT, "text/event-stream").header(ACCEPT_ENCODING, "identity");
+                let response = self.gateway.send(post, &clock).await?;
+                self.answer(response, answer, clock).await
+            }
+            Transport::Whole => {
+                let clock = clock.for_whole_answers();
+                let response = self.gateway.send(post.header(ACCEPT, "application/json"), &clock).await?;
+                self.whole_answer(response, answer, &clock).await
+            }
+        }
+    }
+}
+
+impl GatewayModel {
+    /// An answer as it comes, which some servers send whole, whatever they are asked.
+    async fn answer(
+        &self,
+        response: Response,
+        mut answer: AnswerDecoder,
+        clock: Clock,
+    ) -> Result<ModelStream, ModelError> {
+        match kind(response.headers()) {
+            Kind::Document => self.whole_answer(response, answer, &clock).await,
+            Kind::Page => Err(failure::error(ModelErrorClass::NotFound)),
+            Kind::Stream => {
+                note_cost(&mut answer, response.headers());
+                let decoder = StreamDecoder::within(answer, self.gateway.config().sizes);
+                Ok(streaming::stream(response, decoder, clock))
+            }
+        }
+    }
+
+    async fn whole_answer(
+        &self,
+        response: Response,
+        mut answer: AnswerDecoder,
+        clock: &Clock,
+    ) -> Result<ModelStream, ModelError> {
+        if let Kind::Page = kind(response.headers()) {
+            return Err(failure::error(ModelErrorClass::NotFound));
+        }
+        note_cost(&mut answer, response.headers());
+        let body = clock.until_end(whole_body(response, self.gateway.config().sizes.response)).await??;
+        let text = std::str::from_utf8(&body);
+        let text = text.map_err(|problem| failure::error(ModelErrorClass::Malformed).with_source(problem))?;
+        if text.trim().is_empty() {
+            return Err(failure::error(ModelErrorClass::Empty));
+        }
+        answer.push(text)?;
+        answer.end_whole()?;
+        let chunks = std::iter::from_fn(move || answer.pop()).map(Ok);
+        Ok(futures_util::stream::iter(chunks).boxed())
+    }
+}
+
+impl fmt::Debug for GatewayModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GatewayModel")
+            .field("info", &self.info)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an answer is, by its media type.
+#[derive(PartialEq)]
+enum Kind {
+    Stream,
+    Document,
+    /// Something for people: whatever answers there is no API.
+    Page,
+}
+
+fn kind(headers: &HeaderMap) -> Kind {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
+    match kind.split(';').next().unwrap_or_default().trim() {
+        "application/json" => Kind::Document,
+        "text/html" | "application/xhtml+xml" => Kind::Page,
+        _ => Kind::Stream,
+    }
+}
+
+/// LiteLLM says in a header what a whole answer cost. For one whose price it does not know it says nothing, or zero.
+fn note_cost(answer: &mut AnswerDecoder, headers: &HeaderMap) {
+    let cost = headers.get("x-litellm-response-cost").and_then(|cost| cost.to_str().ok()?.parse().ok());
+    if let Some(cost) = cost.and_then(micro_usd).filter(|cost| *cost > MicroUsd::ZERO) {
+        answer.set_cost(cost);
+    }
+}
+
+/// A body of at most so many bytes.
+pub(crate) async fn whole_body(mut response: Response, limit: NonZeroUsize) -> Result<Bytes, ModelError> {
+    let mut pieces: Vec<Bytes> = Vec::new();
+    let mut size = 0;
+    while let Some(piece) = response.chunk().await.map_err(failure::broken)? {
+        size += piece.len();
+        if size > limit.get() {
+            return Err(failure::error(ModelErrorClass::TooLarge));
+        }
+        pieces.push(piece);
+    }
+    Ok(match pieces.as_mut_slice() {
+        [piece] => std::mem::take(piece),
+        pieces => pieces.concat().into(),
+    })
+}

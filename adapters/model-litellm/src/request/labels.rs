@@ -1,0 +1,45 @@
+//! Ids of calls on the wire: the provider's own where they tell calls apart, others where they do not.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+/// Gives every call of a conversation an id that no other has.
+#[derive(Debug, Default)]
+pub(super) struct Labels {
+    used: HashSet<String>,
+    made: u32,
+}
+
+impl Labels {
+    /// The id of the next call, whose provider called it `label`, perhaps.
+    pub(super) fn next<'a>(&mut self, label: &'a str) -> Cow<'a, str> {
+        if !label.is_empty() && self.used.insert(label.to_owned()) {
+            return label.into();
+        }
+        loop {
+            self.made += 1;
+            let label = made(self.made);
+            if self.used.insert(label.clone()) {
+                return label.into();
+            }
+        }
+    }
+}
+
+/// Nine letters and digits, the only form that Mistral takes. The same conversation gives the same ids, which prompt caches need.
+fn made(number: u32) -> String {
+    format!("call{number:05x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_call_has_its_own() {
+        let mut labels = Labels::default();
+        let ids: Vec<String> =
+            ["a", "", "a", "call00002", "", "b"].map(|label| labels.next(label).into_owned()).into_iter().collect();
+        assert_eq!(ids, ["a", "call00001", "call00002", "call00003", "call00004", "b"]);
+    }
+}
