@@ -4,7 +4,8 @@ use std::fmt;
 use std::num::NonZeroUsize;
 
 use agent_core::{
-    ChatModel, ChatRequest, MicroUsd, ModelError, ModelErrorClass, ModelInfo, ModelStream, RunContext, async_trait,
+    ChatModel, ChatRequest, Entry, MicroUsd, ModelError, ModelErrorClass, ModelInfo, ModelStream, RunContext, UserPart,
+    async_trait,
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -58,9 +59,13 @@ impl GatewayModel {
     ///
     /// [`ModelErrorClass::BadRequest`] for what it is known not to do, which would otherwise be left out in silence.
     fn ensure_can(&self, request: &ChatRequest) -> Result<(), ModelError> {
-        let can_call = self.info.capabilities.functions != Some(false);
-        if !request.functions.is_empty() && !can_call {
-            return Err(ModelError::new(ModelErrorClass::BadRequest, "the model is known not to call functions"));
+        let capabilities = &self.info.capabilities;
+        let cannot = |what: &'static str| Err(ModelError::new(ModelErrorClass::BadRequest, what));
+        if capabilities.functions == Some(false) && !request.functions.is_empty() {
+            return cannot("the model is known not to call functions");
+        }
+        if capabilities.images == Some(false) && request.conversation.entries().iter().any(shows_picture) {
+            return cannot("the model is known not to read pictures");
         }
         Ok(())
     }
@@ -153,6 +158,12 @@ impl fmt::Debug for GatewayModel {
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
+}
+
+fn shows_picture(entry: &Entry) -> bool {
+    let is_picture =
+        |part: &UserPart| matches!(part, UserPart::Attachment(file) if file.media_type.starts_with("image/"));
+    matches!(entry, Entry::User(message) if message.parts.iter().any(is_picture))
 }
 
 /// What an answer is, by its media type.

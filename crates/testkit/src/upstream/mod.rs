@@ -96,7 +96,6 @@ impl FaultUpstream {
     }
 
     /// Forgets what it was asked, and gives it back.
-    #[must_use]
     pub fn take_requests(&self) -> Vec<UpstreamRequest> {
         std::mem::take(&mut *self.shared.requests.lock().unwrap())
     }

@@ -1,0 +1,320 @@
+//! The decoder of streams: what servers send in odd ways, and its invariants over any bytes.
+#![allow(clippy::unwrap_used)]
+
+use agent_core::{Chunk, Collector, ModelError, Reply};
+use model_litellm::{SizeLimits, StreamDecoder};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use serde_json::{Value, json};
+use std::num::NonZeroUsize;
+
+/// Chunks, and the code of the failure after them, if there is one.
+type Decoded = (Vec<Chunk>, Option<String>);
+
+fn sizes(response: usize, event: usize) -> SizeLimits {
+    let bytes = |count| NonZeroUsize::new(count).unwrap();
+    SizeLimits::default().with_response(bytes(response)).with_event(bytes(event))
+}
+
+fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, sizes: SizeLimits) -> Decoded {
+    let mut decoder = StreamDecoder::new("m", sizes);
+    let mut decoded = (Vec::new(), None);
+    let mut take = |decoder: &mut StreamDecoder| {
+        while let Some(next) = decoder.next_chunk() {
+            assert!(decoded.1.is_none(), "nothing comes after a failure");
+            match next {
+                Ok(chunk) => {
+                    assert!(!matches!(decoded.0.last(), Some(Chunk::Finish(_))), "nothing comes after the end");
+                    decoded.0.push(chunk);
+                }
+                Err(error) => decoded.1 = Some(error.code().to_string()),
+            }
+        }
+    };
+    for piece in pieces {
+        decoder.push(piece.to_vec());
+        take(&mut decoder);
+    }
+    decoder.end();
+    take(&mut decoder);
+    let ends = matches!(decoded.0.last(), Some(Chunk::Finish(_))) != decoded.1.is_some();
+    assert!(ends, "it ends, and in one way: {decoded:?}");
+    decoded
+}
+
+fn event(delta: &Value, finish: Option<&str>) -> Vec<u8> {
+    let document = json!({"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]});
+    format!("data: {document}\n\n").into_bytes()
+}
+
+fn reply(stream: &[u8]) -> Result<Reply, ModelError> {
+    let (chunks, failed) = decode([stream], SizeLimits::default());
+    assert_eq!(failed, None, "{chunks:?}");
+    let mut collector = Collector::default();
+    chunks.into_iter().try_for_each(|chunk| collector.push(chunk))?;
+    Ok(collector.finish()?.0)
+}
+
+/// The calls that come of these pieces of them, each as `name(arguments)#id`.
+#[track_caller]
+fn check_calls(pieces: &[Value], expected: &[&str]) {
+    let mut stream: Vec<u8> = pieces.iter().flat_map(|piece| event(&json!({"tool_calls": [piece]}), None)).collect();
+    stream.extend(event(&json!({}), Some("tool_calls")));
+    let reply = reply(&stream).unwrap();
+    let calls: Vec<String> =
+        reply.each_call().map(|call| format!("{}({})#{}", call.name, call.arguments.as_text(), call.label)).collect();
+    assert_eq!(calls, expected);
+}
+
+#[test]
+fn calls_are_put_together_of_any_pieces() {
+    let piece = |index: Value, id: Value, name: Value, arguments: Value| json!({"index": index, "id": id, "function": {"name": name, "arguments": arguments}});
+    let none = || Value::Null;
+    // As OpenAI sends them.
+    check_calls(
+        &[
+            piece(0.into(), "a".into(), "f".into(), "".into()),
+            piece(0.into(), none(), none(), "{\"x\":".into()),
+            piece(0.into(), none(), none(), "1}".into()),
+            piece(1.into(), "b".into(), "g".into(), "{}".into()),
+        ],
+        &["f({\"x\":1})#a", "g({})#b"],
+    );
+    // Interleaved, with gaps.
+    check_calls(
+        &[
+            piece(3.into(), "a".into(), "f".into(), "{\"x\":".into()),
+            piece(9.into(), "b".into(), "g".into(), "{\"y\":".into()),
+            piece(3.into(), none(), none(), "1}".into()),
+            piece(9.into(), none(), none(), "2}".into()),
+        ],
+        &["f({\"x\":1})#a", "g({\"y\":2})#b"],
+    );
+    // Id and name with every piece.
+    check_calls(
+        &[
+            piece(0.into(), "a".into(), "f".into(), "{\"x\":".into()),
+            piece(0.into(), "a".into(), "f".into(), "1}".into()),
+            piece(0.into(), "a".into(), "f".into(), "".into()),
+        ],
+        &["f({\"x\":1})#a"],
+    );
+    // All with the number 0, or none, whole.
+    for index in [json!(0), none()] {
+        check_calls(
+            &[
+                piece(index.clone(), "a".into(), "f".into(), "{}".into()),
+                piece(index.clone(), "b".into(), "f".into(), "{\"x\":1}".into()),
+            ],
+            &["f({})#a", "f({\"x\":1})#b"],
+        );
+    }
+    // Without ids.
+    check_calls(
+        &[
+            piece(0.into(), none(), "f".into(), "{\"x\":1}".into()),
+            piece(0.into(), "".into(), "f".into(), "{\"x\":2}".into()),
+            piece(1.into(), none(), "g".into(), "{}".into()),
+        ],
+        &["f({\"x\":1})#", "f({\"x\":2})#", "g({})#"],
+    );
+    // Without numbers, in pieces.
+    check_calls(
+        &[
+            piece(none(), "a".into(), "f".into(), "{\"x\"".into()),
+            piece(none(), none(), none(), ":1}".into()),
+            piece(none(), "b".into(), "g".into(), none()),
+        ],
+        &["f({\"x\":1})#a", "g()#b"],
+    );
+    // A name in pieces, numbers as text, arguments as a value.
+    check_calls(
+        &[
+            piece("0".into(), "a".into(), "look".into(), none()),
+            piece("0".into(), none(), "up".into(), none()),
+            piece("0".into(), none(), none(), json!({"x": [1]})),
+        ],
+        &["lookup({\"x\":[1]})#a"],
+    );
+    // Names alone.
+    check_calls(
+        &[piece(0.into(), "a".into(), "f".into(), none()), piece(1.into(), "b".into(), "g".into(), none())],
+        &["f()#a", "g()#b"],
+    );
+}
+
+#[test]
+fn a_call_in_the_old_form_is_one() {
+    let mut stream = event(&json!({"function_call": {"name": "f", "arguments": "{\"x\""}}), None);
+    stream.extend(event(&json!({"function_call": {"arguments": ":1}"}}), Some("function_call")));
+    let reply = reply(&stream).unwrap();
+    let call = reply.each_call().next().unwrap();
+    assert_eq!((&*call.name, call.arguments.as_text(), reply.finish.as_str()), ("f", "{\"x\":1}", "tool_calls"));
+}
+
+#[test]
+fn texts_come_in_any_field() {
+    let text = |delta: Value| {
+        let mut stream = event(&delta, None);
+        stream.extend(event(&json!(null), Some("stop")));
+        let reply = reply(&stream).unwrap();
+        reply
+            .parts
+            .iter()
+            .map(|part| format!("{part:?}").split_whitespace().take(1).collect::<String>())
+            .collect::<Vec<_>>()
+            .join(" ")
+            + " "
+            + &reply.joined_text()
+            + reply.refusal().unwrap_or_default()
+    };
+    assert_eq!(text(json!({"content": "Hello."})), "Text Hello.");
+    assert_eq!(text(json!({"content": [{"type": "text", "text": "Hello."}, {"type": "odd"}]})), "Text Hello.");
+    assert_eq!(
+        text(json!({"reasoning": "Hm.", "reasoning_content": "Hm.", "content": "A"})),
+        "Reasoning(Reasoning Text Reasoning(Reasoning A"
+    );
+    assert_eq!(text(json!({"refusal": "No."})), "Refusal No.");
+    assert_eq!(text(json!({"provider_specific_fields": {"refusal": "No."}, "content": 7})), "Refusal No.");
+    assert_eq!(text(json!({"audio": {"transcript": "Hello.", "data": "AAAA"}})), "Text Hello.");
+    let image = json!({"images": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,cG5n"}}]});
+    assert_eq!(text(image), "Attachment(Attachment ");
+}
+
+#[test]
+fn ends_and_usages_come_in_any_order() {
+    let hello = event(&json!({"content": "Hello."}), None);
+    let finish = event(&json!({}), Some("stop"));
+    let usage = b"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}\n\n".to_vec();
+    let groq =
+        b"data: {\"choices\":[],\"x_groq\":{\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}}\n\n".to_vec();
+    let done = b"data: [DONE]\n\n".to_vec();
+    let bare = b"data:[DONE]".to_vec();
+    for order in [
+        vec![&hello, &finish, &usage, &done],
+        vec![&usage, &hello, &finish, &done],
+        vec![&hello, &usage, &finish],
+        vec![&hello, &finish, &usage, &bare],
+        vec![&hello, &finish, &groq],
+        vec![&usage, &hello, &finish, &finish, &done, &hello, &done],
+    ] {
+        let stream: Vec<u8> = order.into_iter().flatten().copied().collect();
+        let reply = reply(&stream).unwrap();
+        let usage = reply.usage.unwrap();
+        assert_eq!((reply.joined_text().as_str(), usage.input.0, usage.output.0), ("Hello.", 3, 2));
+    }
+}
+
+#[test]
+fn failures_within_a_stream_are_told() {
+    let code = |stream: &str| decode([stream.as_bytes()], sizes(2_000, 500)).1.unwrap();
+    assert_eq!(code(""), "model.empty");
+    assert_eq!(code("data: [DONE]\n\n"), "model.empty");
+    assert_eq!(code(": ping\n\n: ping\n\n"), "model.empty");
+    assert_eq!(code("data: {\"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}\n\n"), "model.empty");
+    assert_eq!(code("data: {\"choices\":[{\"delta\":{\"content\":\"Hel\"}}]}\n\ndata: [DONE]\n\n"), "model.cut");
+    assert_eq!(code("data: {\"choices\":[{\"delta\":{\"content\":\"Hel\"}}]}\n\ndata: {\"choi"), "model.cut");
+    assert_eq!(code("data: {\"choi\n\ndata: [DONE]\n\n"), "model.malformed");
+    assert_eq!(code("data: hello\n\ndata: [DONE]\n\n"), "model.malformed");
+    assert_eq!(code("data: {\"error\":{\"message\":\"x\",\"code\":\"429\"}}\n\n"), "model.rate_limited");
+    assert_eq!(
+        code("data: {\"error\":{\"message\":\"litellm.Timeout: x\",\"code\":\"408\"}}\n\n"),
+        "model.first_token_timeout"
+    );
+    assert_eq!(code("data: {\"error\":\"overloaded\"}\n\n"), "model.unavailable");
+    assert_eq!(code("data: [{\"error\":{\"code\":503,\"status\":\"UNAVAILABLE\"}}]\n\n"), "model.overloaded");
+    assert_eq!(code("event: error\ndata: {\"message\":\"x\",\"code\":401}\n\n"), "model.auth");
+    assert_eq!(code("event: error\ndata: it broke\n\n"), "model.unavailable");
+    assert_eq!(code("data: {\"object\":\"error\",\"message\":\"m\",\"code\":404}\n\n"), "model.not_found");
+    assert_eq!(code("data: {\"detail\":\"Not Found\"}\n\n"), "model.unavailable");
+    assert_eq!(code(&format!("data: {}\n\n", "x".repeat(501))), "model.too_large");
+    assert_eq!(code(&": ping\n\n".repeat(300)), "model.too_large");
+}
+
+/// Bytes of streams as servers send them, and of others.
+fn stream() -> impl Strategy<Value = Vec<u8>> {
+    let text = prop_oneof![Just(String::new()), "[a-z ]{1,8}", Just("注文 🦀 \"\\\n".to_owned())];
+    let number = prop_oneof![Just(Value::Null), (0..4_u32).prop_map(Value::from), Just(json!("1"))];
+    let arguments = prop_oneof![
+        Just(json!("{\"x\":")),
+        Just(json!("1}")),
+        Just(json!("")),
+        Just(json!({"x": 1})),
+        Just(Value::Null)
+    ];
+    let call = (number, select(vec![json!(null), json!("a"), json!("b")]), select(vec![json!(null), json!("f"), json!("")]), arguments)
+        .prop_map(|(index, id, name, arguments)| {
+            json!({"tool_calls": [{"index": index, "id": id, "function": {"name": name, "arguments": arguments}}]})
+        });
+    let field = select(vec!["content", "reasoning_content", "reasoning", "refusal"]);
+    let delta = prop_oneof![(field, text).prop_map(|(field, text)| json!({ field: text })), call, Just(json!(null))];
+    let finish = prop_oneof![8 => Just(Value::Null), 1 => Just(json!("stop")), 1 => Just(json!(""))];
+    let document = (delta, finish)
+        .prop_map(|(delta, finish)| json!({"choices": [{"delta": delta, "finish_reason": finish}]}).to_string());
+    let odd = select(vec![
+        "[DONE]",
+        "",
+        "{}",
+        "{\"choices\":[]}",
+        "{\"choices\":null,\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1}}",
+        "{\"error\":{\"code\":500}}",
+        "null",
+        "7",
+        "[]",
+        "{\"choices\":[{\"index\":1,\"delta\":{\"content\":\"no\"}}]}",
+        "{\"choices\":[{\"message\":{\"content\":\"whole\"}}]}",
+        "{\"choices\":[7]}",
+        "{\"choices\":[{\"delta\":{\"content\":\"",
+    ])
+    .prop_map(str::to_owned);
+    let line_end = || select(vec!["\n", "\r\n", "\r"]);
+    let data = (prop_oneof![6 => document, 1 => odd], line_end())
+        .prop_map(|(data, end)| format!("data: {data}{end}{end}").into_bytes());
+    let line = (
+        select(vec![
+            ": ping",
+            "event: error",
+            "event: message",
+            "id: 7",
+            "retry: 10",
+            "data",
+            "nonsense",
+            "\u{feff}",
+            "",
+        ]),
+        line_end(),
+    )
+        .prop_map(|(line, end)| format!("{line}{end}").into_bytes());
+    let bytes = vec(any::<u8>(), 0..12);
+    vec(prop_oneof![8 => data, 2 => line, 1 => bytes], 0..10).prop_map(|pieces| pieces.concat())
+}
+
+fn cases() -> u32 {
+    std::env::var("ADJUTANT_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(2_000)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_split_of_any_stream_gives_the_same(
+        stream in stream(),
+        cuts in vec(any::<Index>(), 0..12),
+        limit in prop_oneof![Just(usize::MAX >> 1), 1..600_usize],
+        event in prop_oneof![Just(usize::MAX >> 1), 1..200_usize],
+    ) {
+        let whole = decode([stream.as_slice()], sizes(limit, event));
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).chain([0, stream.len()]).collect();
+        cuts.sort_unstable();
+        let pieces = cuts.windows(2).map(|pair| &stream[pair[0]..pair[1]]);
+        prop_assert_eq!(&whole, &decode(pieces, sizes(limit, event)));
+        prop_assert_eq!(&whole, &decode(stream.chunks(1), sizes(limit, event)));
+        // What came makes a reply, or the failure says why there is none.
+        let mut collector = Collector::default();
+        for chunk in whole.0 {
+            prop_assert!(collector.push(chunk).is_ok());
+        }
+        prop_assert_eq!(collector.finish().is_ok(), whole.1.is_none());
+    }
+}
