@@ -2,22 +2,37 @@
 // A task talks to a terminal.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod backends;
 mod deps;
 
 use std::error::Error;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 const USAGE: &str = "tasks:
   deps               checks what the default build pulls in: how many packages, no C compiler, no HTTP client
+  backends NAME [-- COMMAND ..]
+                     installs and starts real servers below target/backends, and runs COMMAND with them in its environment, or
+                     waits until the standard input ends; NAME is litellm
+  integration litellm
+                     the gateway adapter's tests against a real LiteLLM and a real model, with their table
   soak properties    100,000 cases of the run's property test (ADJUTANT_CASES sets another number)
   soak drops         the drop tests of the run, 200 times
   peers              speed and memory beside rig, in benches/peers (release build, some minutes)";
+
+const INTEGRATION: &[&str] =
+    &["test", "--locked", "-p", "adjutant-model-litellm", "--test", "litellm", "--", "--nocapture", "--test-threads=1"];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         ["deps"] => deps::check(),
+        ["backends", name] => backends::with(name, None),
+        ["backends", name, "--", program, arguments @ ..] => {
+            backends::with(name, Some(Command::new(program).args(arguments)))
+        }
+        ["integration", "litellm"] => backends::with("litellm", Some(&mut cargo_command(INTEGRATION))),
         ["soak", "properties"] => soak_properties(),
         ["soak", "drops"] => (0..200).try_for_each(|_| {
             cargo(&[
@@ -60,8 +75,13 @@ fn cargo(arguments: &[&str]) -> Result<(), Box<dyn Error>> {
 /// The cargo that runs this task, in the project's root.
 fn cargo_command(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(arguments).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    command.args(arguments).current_dir(root());
     command
+}
+
+/// The project's root.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
 fn succeed(command: &mut Command) -> Result<(), Box<dyn Error>> {

@@ -38,8 +38,9 @@ impl CallIdentity {
         let is_litellm = config.dialect == Dialect::LiteLlm;
         if is_litellm {
             put(CALL_ID, call_id.to_string());
-            // So that it gives up as well. It takes fractions, and zero for none.
-            put(TIMEOUT, format!("{:.3}", time.as_secs_f64().max(0.001)));
+            // It gives up a little earlier, so that its word on what happened arrives. It takes fractions, and zero for none.
+            let earlier = (time / 20).min(Duration::from_secs(1));
+            put(TIMEOUT, format!("{:.3}", (time - earlier).as_secs_f64().max(0.001)));
         }
         let tells = is_litellm && config.identification == Identification::Gateway;
         if tells {

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use agent_core::{Attachment, Chunk, Finish, FinishReason, MicroUsd, ModelError, ModelErrorClass};
+use agent_core::{Attachment, Chunk, Finish, FinishReason, MicroUsd, ModelError, ModelErrorClass, Tokens, Usage};
 use data_encoding::BASE64;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -39,7 +39,9 @@ enum Progress {
     Documents,
     /// An answer began.
     Begun,
-    /// It says something.
+    /// The model reasons.
+    Reasoned,
+    /// It says something to whoever asked, or calls.
     Said,
 }
 
@@ -116,15 +118,18 @@ impl AnswerDecoder {
     ///
     /// # Errors
     ///
-    /// [`ModelErrorClass::Cut`] when the model did not say why it stopped; [`ModelErrorClass::Empty`] when it said nothing at all;
-    /// [`ModelErrorClass::Malformed`] when nothing that came is part of an answer.
+    /// [`ModelErrorClass::Cut`] when the model did not say why it stopped; [`ModelErrorClass::ContentPolicy`] when a filter left
+    /// nothing; [`ModelErrorClass::Empty`] when it said nothing, though it had room; [`ModelErrorClass::Malformed`] when nothing that
+    /// came is part of an answer.
     pub(crate) fn end(&mut self) -> Result<(), ModelError> {
-        let Some(reason) = self.finish.take() else {
-            return Err(failure::error(match self.progress {
-                Progress::Nothing | Progress::Begun => ModelErrorClass::Empty,
-                Progress::Documents => ModelErrorClass::Malformed,
-                Progress::Said => ModelErrorClass::Cut,
-            }));
+        let reason = match (self.finish.take(), self.progress) {
+            (_, Progress::Documents) => return Err(failure::error(ModelErrorClass::Malformed)),
+            (None, Progress::Reasoned | Progress::Said) => return Err(failure::error(ModelErrorClass::Cut)),
+            (Some(reason), Progress::Said) => reason,
+            (Some(FinishReason::ContentFilter), _) => return Err(failure::error(ModelErrorClass::ContentPolicy)),
+            // All its output may have gone into reasoning, and the caller may give it more.
+            (Some(FinishReason::Length), _) => FinishReason::Length,
+            _ => return Err(failure::error(ModelErrorClass::Empty)),
         };
         self.calls.begin_all(&mut self.chunks);
         if let Some(opaque) = self.kept.seal(&self.asked) {
@@ -143,7 +148,7 @@ impl AnswerDecoder {
     ///
     /// As with [`end`](Self::end), but for an answer that was cut.
     pub(crate) fn end_whole(&mut self) -> Result<(), ModelError> {
-        if self.progress == Progress::Said && self.finish.is_none() {
+        if self.progress >= Progress::Reasoned && self.finish.is_none() {
             self.finish = Some(if self.calls.is_empty() { FinishReason::Stop } else { FinishReason::Calls });
         }
         self.end()
@@ -252,7 +257,9 @@ impl AnswerDecoder {
     fn push_reported(&mut self, usage: &Value) {
         let reported = usage::read(usage);
         self.cost = reported.cost.or(self.cost);
-        if let Some(usage) = reported.usage {
+        // A gateway that was told nothing says that nothing was written.
+        let is_wrong = |usage: &Usage| usage.output == Tokens::ZERO && self.progress >= Progress::Reasoned;
+        if let Some(usage) = reported.usage.filter(|usage| !is_wrong(usage)) {
             self.chunks.push_back(Chunk::Usage(usage));
         }
     }
@@ -264,7 +271,7 @@ impl AnswerDecoder {
     }
 
     fn say(&mut self, chunk: Chunk) {
-        self.reach(Progress::Said);
+        self.reach(if matches!(chunk, Chunk::Reasoning(_)) { Progress::Reasoned } else { Progress::Said });
         // Calls whose name was all there is of them come before what follows them.
         if !self.calls.is_empty() {
             self.calls.begin_all(&mut self.chunks);

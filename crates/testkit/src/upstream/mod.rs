@@ -8,6 +8,7 @@ mod request;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -55,16 +56,20 @@ struct Shared {
 impl FaultUpstream {
     /// A server on a free port of loopback.
     pub async fn start() -> Self {
-        Self::listen(SocketAddr::from(([127, 0, 0, 1], 0))).await
+        Self::listen(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a free port of loopback")
     }
 
     /// A server at this address, for gateways that are configured with it.
-    pub async fn listen(address: SocketAddr) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap_or_else(|error| panic!("{address}: {error}"));
-        let address = listener.local_addr().expect("a bound socket has an address");
+    ///
+    /// # Errors
+    ///
+    /// When the address cannot be listened at.
+    pub async fn listen(address: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
         let shared = Arc::new(Shared::default());
         let server = tokio::spawn(serve(listener, shared.clone()));
-        Self { address, shared, server }
+        Ok(Self { address, shared, server })
     }
 
     /// Where it listens.
