@@ -18,7 +18,10 @@ const USAGE: &str = "tasks:
                      the gateway adapter's tests against a real LiteLLM and a real model, with their table
   soak properties    100,000 cases of the run's property test (ADJUTANT_CASES sets another number)
   soak drops         the drop tests of the run, 200 times
-  peers              speed and memory beside rig, in benches/peers (release build, some minutes)";
+  soak decoder       1,000,000 streams of the gateway adapter's decoder, each split in several ways (ADJUTANT_CASES likewise)
+  peers rig          speed and memory of the core beside rig (release build, some minutes)
+  peers gateway      CPU time of the gateway adapter beside bare reqwest, async-openai and rig (likewise)
+  peers              both";
 
 const INTEGRATION: &[&str] =
     &["test", "--locked", "-p", "adjutant-model-litellm", "--test", "litellm", "--", "--nocapture", "--test-threads=1"];
@@ -33,7 +36,8 @@ fn main() -> ExitCode {
             backends::with(name, Some(Command::new(program).args(arguments)))
         }
         ["integration", "litellm"] => backends::with("litellm", Some(&mut cargo_command(INTEGRATION))),
-        ["soak", "properties"] => soak_properties(),
+        ["soak", "properties"] => soak(100_000, &["-p", "adjutant-agent-core", "--test", "properties"]),
+        ["soak", "decoder"] => soak(1_000_000, &["--release", "-p", "adjutant-model-litellm", "--test", "decoder"]),
         ["soak", "drops"] => (0..200).try_for_each(|_| {
             cargo(&[
                 "test",
@@ -48,7 +52,8 @@ fn main() -> ExitCode {
                 "repeats",
             ])
         }),
-        ["peers"] => cargo(&["run", "--release", "--manifest-path", "benches/peers/rig/Cargo.toml"]),
+        ["peers", name @ ("rig" | "gateway")] => peers(name),
+        ["peers"] => ["rig", "gateway"].into_iter().try_for_each(peers),
         _ => Err(USAGE.into()),
     };
     match done {
@@ -60,12 +65,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn soak_properties() -> Result<(), Box<dyn Error>> {
-    let cases = std::env::var("ADJUTANT_CASES").unwrap_or_else(|_| "100000".to_owned());
-    let mut test = cargo_command(&["test", "-p", "adjutant-agent-core", "--test", "properties"]);
-    succeed(test.env("ADJUTANT_CASES", &cases))?;
+/// Runs a property test with so many cases, or as many as the environment says.
+fn soak(cases: u32, test: &[&str]) -> Result<(), Box<dyn Error>> {
+    let cases = std::env::var("ADJUTANT_CASES").unwrap_or_else(|_| cases.to_string());
+    succeed(cargo_command(&[&["test"], test].concat()).env("ADJUTANT_CASES", &cases))?;
     println!("{cases} cases held");
     Ok(())
+}
+
+/// The comparison in this folder of `benches/peers`.
+fn peers(name: &str) -> Result<(), Box<dyn Error>> {
+    cargo(&["run", "--release", "--locked", "--manifest-path", &format!("benches/peers/{name}/Cargo.toml")])
 }
 
 fn cargo(arguments: &[&str]) -> Result<(), Box<dyn Error>> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use agent_core::{Capabilities, MicroUsd, ModelError, ModelErrorClass, ModelInfo, Price, Tokens};
+use reqwest::Url;
 use serde_json::Value;
 
 use crate::clock::Clock;
@@ -27,12 +28,12 @@ impl Gateway {
     /// Dropping the future abandons the request.
     pub async fn models(&self) -> Result<Vec<ModelInfo>, ModelError> {
         let listed = match self.config().dialect {
-            Dialect::LiteLlm => match self.list("model/info").await {
+            Dialect::LiteLlm => match self.list(&self.urls().model_info).await {
                 // A key may be for calls only, and then there is still the other list.
-                Err(error) if !is_final(error.class) => self.list("models").await?,
+                Err(error) if !is_final(error.class) => self.list(&self.urls().models).await?,
                 listed => listed?,
             },
-            _ => self.list("models").await?,
+            _ => self.list(&self.urls().models).await?,
         };
         let entries = listed["data"].as_array().or(listed.as_array());
         let entries = entries.ok_or_else(|| failure::error(ModelErrorClass::Malformed))?;
@@ -63,9 +64,9 @@ impl Gateway {
         }
     }
 
-    async fn list(&self, path: &str) -> Result<Value, ModelError> {
+    async fn list(&self, url: &Url) -> Result<Value, ModelError> {
         let clock = Clock::outside_of_runs(self.config().timeouts)?;
-        let response = self.send(self.get(path), &clock).await?;
+        let response = self.send(self.get(url), &clock).await?;
         let body = clock.until_first_token(whole_body(response, self.config().sizes.response)).await??;
         serde_json::from_slice(&body).map_err(|problem| failure::error(ModelErrorClass::Malformed).with_source(problem))
     }

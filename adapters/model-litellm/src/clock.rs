@@ -1,7 +1,11 @@
 //! When a request has to have done what, whatever is asked of it and however much time its run has left.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
 use agent_core::{ModelError, ModelErrorClass, RunContext};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use crate::limits::Timeouts;
 
@@ -55,30 +59,14 @@ impl Clock {
     }
 
     /// How long there is for everything.
-    pub(crate) fn left(&self) -> std::time::Duration {
+    pub(crate) fn left(&self) -> Duration {
         self.end.at.saturating_duration_since(Instant::now())
     }
 
     /// Waits for the beginning of an answer.
     pub(crate) async fn until_first_token<T>(&self, work: impl Future<Output = T>) -> Result<T, ModelError> {
-        let message = "nothing came within the time for a first token";
-        self.until(self.first_token, ModelErrorClass::FirstTokenTimeout, message, work).await
-    }
-
-    /// Waits for the next piece of an answer, the last one of which came at `last`.
-    pub(crate) async fn until_next_token<T>(
-        &self,
-        last: Instant,
-        work: impl Future<Output = T>,
-    ) -> Result<T, ModelError> {
-        let message = "nothing more came within the time between tokens";
-        self.until(later(last, self.timeouts.between_tokens), ModelErrorClass::Stalled, message, work).await
-    }
-
-    /// Waits for what may come after the finish. `None` when it does not come in time.
-    pub(crate) async fn until_after_finish<T>(&self, finish: Instant, work: impl Future<Output = T>) -> Option<T> {
-        let end = later(finish, self.timeouts.after_finish).min(self.end.at);
-        timeout_at(end, work).await.ok()
+        let due = self.first_token.min(self.end.at);
+        timeout_at(due, work).await.map_err(|_| self.first_token_error())
     }
 
     /// Waits for the whole of an answer.
@@ -86,17 +74,88 @@ impl Clock {
         timeout_at(self.end.at, work).await.map_err(|_| self.end.error())
     }
 
-    async fn until<T>(
-        &self,
-        at: Instant,
-        class: ModelErrorClass,
-        message: &'static str,
-        work: impl Future<Output = T>,
-    ) -> Result<T, ModelError> {
-        if at >= self.end.at {
-            return self.until_end(work).await;
+    /// Watches an answer that comes in pieces.
+    pub(crate) fn watch(self) -> Watch {
+        let sleep = Box::pin(sleep_until(self.first_token.min(self.end.at)));
+        Watch { clock: self, sleep, phase: Phase::Silent, quiet_since: None }
+    }
+
+    fn first_token_error(&self) -> ModelError {
+        if self.end.at <= self.first_token {
+            return self.end.error();
         }
-        timeout_at(at, work).await.map_err(|_| ModelError::new(class, message))
+        ModelError::new(ModelErrorClass::FirstTokenTimeout, "nothing came within the time for a first token")
+    }
+}
+
+/// Tells when an answer takes too long to go on. One timer serves the whole answer: what comes in time only moves the time at which
+/// it would be late.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    clock: Clock,
+    sleep: Pin<Box<Sleep>>,
+    phase: Phase,
+    /// Since when something more is waited for. A caller's own time between two pieces is none of the server's.
+    quiet_since: Option<Instant>,
+}
+
+/// How far an answer has come, which decides how long the next piece of it is waited for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Phase {
+    /// Nothing has come that says something.
+    Silent,
+    /// Something has.
+    Saying,
+    /// The model has said that it is done: what may come yet is of little use.
+    Finished,
+}
+
+impl Watch {
+    /// Notes that a piece came that says something.
+    pub(crate) fn heard(&mut self) {
+        (self.phase, self.quiet_since) = (Phase::Saying, None);
+    }
+
+    /// Notes that the model is done.
+    pub(crate) fn heard_the_end(&mut self) {
+        if self.phase != Phase::Finished {
+            (self.phase, self.quiet_since) = (Phase::Finished, None);
+        }
+    }
+
+    /// Ready when nothing more is to be waited for. Called while nothing is there.
+    pub(crate) fn poll_late(&mut self, task: &mut Context<'_>) -> Poll<ModelError> {
+        let due = self.due();
+        if due < self.sleep.deadline() {
+            self.sleep.as_mut().reset(due);
+        }
+        loop {
+            ready!(self.sleep.as_mut().poll(task));
+            if self.sleep.deadline() >= due {
+                return Poll::Ready(self.error());
+            }
+            self.sleep.as_mut().reset(due);
+        }
+    }
+
+    fn due(&mut self) -> Instant {
+        let Self { clock, phase, quiet_since, .. } = self;
+        let mut after = |time| later(*quiet_since.get_or_insert_with(Instant::now), time);
+        let due = match phase {
+            Phase::Silent => clock.first_token,
+            Phase::Saying => after(clock.timeouts.between_tokens),
+            Phase::Finished => after(clock.timeouts.after_finish),
+        };
+        due.min(clock.end.at)
+    }
+
+    fn error(&self) -> ModelError {
+        let stalled = || ModelError::new(ModelErrorClass::Stalled, "nothing more came within the time between tokens");
+        match self.phase {
+            Phase::Silent => self.clock.first_token_error(),
+            _ if self.sleep.deadline() >= self.clock.end.at => self.clock.end.error(),
+            _ => stalled(),
+        }
     }
 }
 
@@ -111,7 +170,7 @@ impl End {
 }
 
 /// `start` and `time` after it, or what counts as never.
-fn later(start: Instant, time: std::time::Duration) -> Instant {
-    const NEVER: std::time::Duration = std::time::Duration::from_secs(86_400 * 365);
+fn later(start: Instant, time: Duration) -> Instant {
+    const NEVER: Duration = Duration::from_secs(86_400 * 365);
     start + time.min(NEVER)
 }

@@ -13,10 +13,10 @@ use serde_json::Value;
 
 use crate::clock::Clock;
 use crate::config::{Dialect, RetryOwner};
-use crate::decode::{dollars, read_usage};
+use crate::decode::{OrDefault, UsageFields, dollars};
 use crate::failure;
 use crate::gateway::Gateway;
-use crate::identity::CallIdentity;
+use crate::identity::{CallIdentity, Metadata};
 use crate::model::whole_body;
 
 /// How many requests of one call are under way at once.
@@ -53,7 +53,7 @@ impl GatewayEmbedder {
 
     async fn embed_batch(&self, texts: &[&str], clock: &Clock, cx: &RunContext) -> Result<Batch, ModelError> {
         let config = self.gateway.config();
-        let identity = CallIdentity::new(config, cx, clock.left());
+        let identity = CallIdentity::new(&self.gateway, cx, clock.left());
         let num_retries = (config.dialect == Dialect::LiteLlm && config.retries == RetryOwner::Caller).then_some(0);
         let body = Body {
             model: &self.info.name,
@@ -65,13 +65,14 @@ impl GatewayEmbedder {
         };
         let body = serde_json::to_vec(&body)
             .map_err(|problem| failure::error(ModelErrorClass::BadRequest).with_source(problem))?;
-        let post = self.gateway.post("embeddings", body).headers(identity.headers);
+        let post = Gateway::post(&self.gateway.urls().embeddings, identity.headers, body);
         let response = self.gateway.send(post, clock).await?;
         let cost =
             response.headers().get("x-litellm-response-cost").and_then(|cost| cost.to_str().ok()).map(Value::from);
         let body = clock.until_end(whole_body(response, config.sizes.response)).await??;
-        let document: Document = serde_json::from_slice(&body).map_err(|problem| self.unreadable(&body, problem))?;
-        let reported = read_usage(&document.usage);
+        let document: Document<'_> =
+            serde_json::from_slice(&body).map_err(|problem| self.unreadable(&body, problem))?;
+        let reported = document.usage.0.report();
         let cost = cost.as_ref().and_then(dollars).filter(|cost| *cost > MicroUsd::ZERO).or(reported.cost);
         Ok(Batch { vectors: in_order(document.data, texts.len())?, usage: reported.usage, cost })
     }
@@ -136,14 +137,14 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     disable_fallbacks: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    metadata: Option<&'a Value>,
+    metadata: Option<&'a Metadata<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Document {
+struct Document<'a> {
     data: Vec<Item>,
-    #[serde(default)]
-    usage: Value,
+    #[serde(default, borrow)]
+    usage: OrDefault<UsageFields<'a>>,
 }
 
 #[derive(Deserialize)]

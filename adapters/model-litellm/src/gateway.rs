@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_core::{InvalidValue, ModelError, ModelInfo};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Proxy, RequestBuilder, Response, Url};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use reqwest::{Client, Method, Proxy, Request, Response, Url};
 use secrecy::ExposeSecret;
 
 use crate::clock::Clock;
@@ -35,9 +35,34 @@ pub struct Gateway {
 
 struct Shared {
     config: GatewayConfig,
-    base: Url,
+    urls: Urls,
+    headers: HeaderMap,
     client: Client,
     secrets: Secrets,
+}
+
+/// What is asked of a server.
+pub(crate) struct Urls {
+    pub(crate) chat_completions: Url,
+    pub(crate) embeddings: Url,
+    pub(crate) model_info: Url,
+    pub(crate) models: Url,
+}
+
+impl Urls {
+    fn below(base: &Url) -> Self {
+        let below = |path: &str| {
+            let mut url = base.clone();
+            url.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));
+            url
+        };
+        Self {
+            chat_completions: below("chat/completions"),
+            embeddings: below("embeddings"),
+            model_info: below("model/info"),
+            models: below("models"),
+        }
+    }
 }
 
 impl Gateway {
@@ -50,8 +75,6 @@ impl Gateway {
         let base = base_url(&config.base_url)?;
         let client = Client::builder()
             .tls_backend_preconfigured(config.tls.client_config(base.scheme() == "https")?)
-            .default_headers(headers(&config)?)
-            .user_agent(concat!("adjutant/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(config.timeouts.connect)
             .pool_idle_timeout(IDLE)
             // A redirect could take the key to another host, and a POST that was redirected is often a GET.
@@ -67,7 +90,9 @@ impl Gateway {
             InvalidValue::new("gateway", &config.base_url, format!("settings of a client ({})", error.without_url()))
         })?;
         let secrets = config.api_key.iter().chain(config.headers.values()).cloned().collect();
-        Ok(Self { shared: Arc::new(Shared { config, base, client, secrets }) })
+        let urls = Urls::below(&base);
+        let headers = headers(&config)?;
+        Ok(Self { shared: Arc::new(Shared { config, urls, headers, client, secrets }) })
     }
 
     /// The model of this name. Nothing is asked: its window and price are unknown, unless the configuration has a price for it.
@@ -97,29 +122,38 @@ impl Gateway {
         &self.shared.secrets
     }
 
-    /// A request for a JSON document that `body` is.
-    pub(crate) fn post(&self, path: &str, body: Vec<u8>) -> RequestBuilder {
-        self.shared.client.post(self.url(path)).header(CONTENT_TYPE, "application/json").body(body)
+    pub(crate) fn urls(&self) -> &Urls {
+        &self.shared.urls
     }
 
-    pub(crate) fn get(&self, path: &str) -> RequestBuilder {
-        self.shared.client.get(self.url(path))
+    /// The headers of every request.
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        &self.shared.headers
+    }
+
+    /// A request with a JSON document.
+    pub(crate) fn post(url: &Url, headers: HeaderMap, body: Vec<u8>) -> Request {
+        let mut request = Request::new(Method::POST, url.clone());
+        *request.headers_mut() = headers;
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        *request.body_mut() = Some(body.into());
+        request
+    }
+
+    pub(crate) fn get(&self, url: &Url) -> Request {
+        let mut request = Request::new(Method::GET, url.clone());
+        *request.headers_mut() = self.headers().clone();
+        request
     }
 
     /// Sends a request and waits until `clock` says for the head of its answer, which has to say that all is well.
-    pub(crate) async fn send(&self, request: RequestBuilder, clock: &Clock) -> Result<Response, ModelError> {
-        let response = clock.until_first_token(request.send()).await?.map_err(failure::not_sent)?;
+    pub(crate) async fn send(&self, request: Request, clock: &Clock) -> Result<Response, ModelError> {
+        let response =
+            clock.until_first_token(self.shared.client.execute(request)).await?.map_err(failure::not_sent)?;
         if response.status().is_success() {
             return Ok(response);
         }
         Err(failure::refused(response, self, clock).await)
-    }
-
-    fn url(&self, path: &str) -> Url {
-        let mut url = self.shared.base.clone();
-        // The base ends in a slash, which `base_url` sees to.
-        url.set_path(&format!("{}{path}", url.path()));
-        url
     }
 }
 
@@ -131,7 +165,7 @@ impl fmt::Debug for Gateway {
 
 fn base_url(text: &str) -> Result<Url, InvalidValue> {
     let invalid = |shown: &str, expected: &'static str| InvalidValue::new("base_url", shown, expected);
-    let mut url =
+    let url =
         Url::parse(text.trim()).map_err(|_| invalid("(not shown)", "a URL such as `http://localhost:4000/v1`"))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(invalid("(not shown)", "a URL without user and password, which belong in `headers`"));
@@ -142,16 +176,15 @@ fn base_url(text: &str) -> Result<Url, InvalidValue> {
     if url.query().is_some() || url.fragment().is_some() {
         return Err(invalid("(not shown)", "a URL without query and fragment"));
     }
-    let path = url.path().trim_end_matches('/').to_owned();
-    if path.ends_with("/chat/completions") {
+    if url.path().trim_end_matches('/').ends_with("/chat/completions") {
         return Err(invalid(url.as_str(), "the URL before `/chat/completions`"));
     }
-    url.set_path(&format!("{path}/"));
     Ok(url)
 }
 
 fn headers(config: &GatewayConfig) -> Result<HeaderMap, InvalidValue> {
-    let mut headers = HeaderMap::new();
+    let mut headers = HeaderMap::with_capacity(16);
+    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("adjutant/", env!("CARGO_PKG_VERSION"))));
     if let Some(key) = &config.api_key {
         headers.insert(AUTHORIZATION, secret("api_key", &format!("Bearer {}", key.expose_secret()))?);
     }

@@ -1,14 +1,18 @@
 //! Whose call this is, as the gateway is told.
 
 use std::fmt::Write;
-use std::time::Duration;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use agent_core::RunContext;
+use agent_core::{Identity, RunContext};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use serde_json::{Value, json};
-use uuid::Uuid;
+use serde::{Serialize, Serializer};
+use uuid::{Builder, Uuid};
 
-use crate::config::{Dialect, GatewayConfig, Identification};
+use crate::config::{Dialect, Identification};
+use crate::gateway::Gateway;
 
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 const CALL_ID: HeaderName = HeaderName::from_static("x-litellm-call-id");
@@ -17,37 +21,54 @@ const TIMEOUT: HeaderName = HeaderName::from_static("x-litellm-timeout");
 
 /// One call of a gateway: what identifies it there.
 #[derive(Debug)]
-pub(crate) struct CallIdentity {
+pub(crate) struct CallIdentity<'a> {
     pub(crate) call_id: Uuid,
+    /// Those of every request, and the call's own.
     pub(crate) headers: HeaderMap,
     /// For the body of a request to LiteLLM.
-    pub(crate) metadata: Option<Value>,
+    pub(crate) metadata: Option<Metadata<'a>>,
 }
 
-impl CallIdentity {
-    /// The identity of a call in `cx` that has so much time.
-    pub(crate) fn new(config: &GatewayConfig, cx: &RunContext, time: Duration) -> Self {
-        let call_id = Uuid::now_v7();
-        let mut headers = HeaderMap::new();
-        let mut put = |name: HeaderName, value: String| {
-            if let Ok(value) = HeaderValue::try_from(value) {
+impl<'a> CallIdentity<'a> {
+    /// The identity of a call of `gateway` in `cx` that has so much time.
+    pub(crate) fn new(gateway: &Gateway, cx: &'a RunContext, time: Duration) -> Self {
+        let config = gateway.config();
+        let call_id = call_id();
+        let mut headers = gateway.headers().clone();
+        let mut put = |name: HeaderName, value: &str| {
+            if let Ok(value) = HeaderValue::from_str(value) {
                 headers.insert(name, value);
             }
         };
-        put(TRACE_PARENT, trace_parent(cx, call_id));
+        put(TRACE_PARENT, &trace_parent(cx, call_id));
         let is_litellm = config.dialect == Dialect::LiteLlm;
         if is_litellm {
-            put(CALL_ID, call_id.to_string());
+            put(CALL_ID, call_id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()));
             // It gives up a little earlier, so that its word on what happened arrives. It takes fractions, and zero for none.
-            let earlier = (time / 20).min(Duration::from_secs(1));
-            put(TIMEOUT, format!("{:.3}", (time - earlier).as_secs_f64().max(0.001)));
+            let milliseconds = (time - (time / 20).min(Duration::from_secs(1))).as_millis().max(1);
+            put(TIMEOUT, &format!("{}.{:03}", milliseconds / 1_000, milliseconds % 1_000));
         }
         let tells = is_litellm && config.identification == Identification::Gateway;
         if tells {
-            put(END_USER, end_user(cx));
+            put(END_USER, &end_user(cx));
         }
-        Self { call_id, headers, metadata: tells.then(|| metadata(cx)) }
+        let path = || cx.path().to_string();
+        Self { call_id, headers, metadata: tells.then(|| Metadata { identity: cx.identity(), path: path() }) }
     }
+}
+
+/// An id that no other call has, of version 7. Its randomness is drawn once for the process: asking the system for more with every
+/// call takes longer than all else here.
+fn call_id() -> Uuid {
+    static RANDOM: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    let number = CALLS.fetch_add(1, Ordering::Relaxed);
+    let mut random = [0; 10];
+    let (head, tail) = random.split_at_mut(8);
+    head.copy_from_slice(&RANDOM.hash_one(number).to_ne_bytes());
+    tail.copy_from_slice(&RANDOM.hash_one((number, tail.len())).to_ne_bytes()[..2]);
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Builder::from_unix_timestamp_millis(u64::try_from(since.as_millis()).unwrap_or_default(), &random).into_uuid()
 }
 
 /// W3C's header: the run's trace, and a span of this call.
@@ -60,8 +81,9 @@ fn trace_parent(cx: &RunContext, call_id: Uuid) -> String {
 /// The user within the tenant, since users of two tenants may have one name. A header takes ASCII only.
 fn end_user(cx: &RunContext) -> String {
     let caller = cx.caller();
-    let mut encoded = String::new();
-    for byte in format!("{}/{}", caller.tenant, caller.user).bytes() {
+    let (tenant, user) = (caller.tenant.as_str(), caller.user.as_str());
+    let mut encoded = String::with_capacity(tenant.len() + user.len() + 1);
+    for byte in tenant.bytes().chain([b'/']).chain(user.bytes()) {
         match byte {
             b'!'..=b'~' if byte != b'%' => encoded.push(char::from(byte)),
             // Writing to a text does not fail.
@@ -72,30 +94,26 @@ fn end_user(cx: &RunContext) -> String {
 }
 
 /// What LiteLLM logs with the call, and finds it by. It does not go to the model's provider.
-fn metadata(cx: &RunContext) -> Value {
-    let identity = cx.identity();
-    let agent = identity.sub_agent_id.as_ref().unwrap_or(&identity.main_agent_id);
-    let mut metadata = json!({
-        "tenant_id": identity.tenant_id,
-        "user_id": identity.user_id,
-        "task_id": identity.task_id,
-        "run_id": identity.run_id,
-        "main_agent_id": &*identity.main_agent_id,
-        "trace_id": identity.trace_id,
-        "session_id": identity.task_id,
-        "path": cx.path().to_string(),
-        "tags": [format!("tenant:{}", identity.tenant_id), format!("agent:{agent}")],
-    });
-    let known = [
-        ("sub_agent_id", identity.sub_agent_id.as_deref()),
-        ("sub_agent_version", identity.sub_agent_version.as_ref().map(|version| version.as_str())),
-        ("prompt_version", identity.profile.prompt_version.as_deref()),
-        ("memory_profile_id", identity.profile.memory_profile_id.as_deref()),
-    ];
-    for (name, value) in known {
-        if let Some(value) = value {
-            metadata[name] = value.into();
+#[derive(Debug)]
+pub(crate) struct Metadata<'a> {
+    identity: &'a Identity,
+    path: String,
+}
+
+impl Serialize for Metadata<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Fields<'a> {
+            /// Tenant, user, task, run, agents, trace, and the versions of the prompt, the memory and the knowledge.
+            #[serde(flatten)]
+            identity: &'a Identity,
+            session_id: agent_core::TaskId,
+            path: &'a str,
+            tags: [String; 2],
         }
+        let identity = self.identity;
+        let agent = identity.sub_agent_id.as_ref().unwrap_or(&identity.main_agent_id);
+        let tags = [format!("tenant:{}", identity.tenant_id), format!("agent:{agent}")];
+        Fields { identity, session_id: identity.task_id, path: &self.path, tags }.serialize(serializer)
     }
-    metadata
 }

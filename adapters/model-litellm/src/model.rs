@@ -10,7 +10,7 @@ use agent_core::{
 use bytes::Bytes;
 use futures_util::StreamExt;
 use reqwest::Response;
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 
 use crate::clock::Clock;
 use crate::decode::{AnswerDecoder, StreamDecoder, micro_usd};
@@ -81,7 +81,7 @@ impl ChatModel for GatewayModel {
         self.ensure_can(&request)?;
         let config = self.gateway.config();
         let clock = Clock::start(config.timeouts, cx)?;
-        let identity = CallIdentity::new(config, cx, clock.left());
+        let identity = CallIdentity::new(&self.gateway, cx, clock.left());
         let plan = Plan {
             model: &self.info.name,
             dialect: config.dialect,
@@ -89,20 +89,24 @@ impl ChatModel for GatewayModel {
             settings: &self.settings,
             metadata: identity.metadata.as_ref(),
         };
-        let post = self.gateway.post("chat/completions", request::body(&request, plan)?).headers(identity.headers);
+        let body = request::body(&request, plan)?;
         drop(request);
         tracing::debug!(call_id = %identity.call_id, model = &*self.info.name, "asking the gateway");
+        let mut headers = identity.headers;
         let answer = AnswerDecoder::new(self.info.name.clone(), self.gateway.secrets().clone());
+        let url = &self.gateway.urls().chat_completions;
         match self.settings.transport {
             Transport::Stream => {
+                headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
                 // A proxy that compresses a stream holds it back.
-                let post = post.header(ACCEPT, "text/event-stream").header(ACCEPT_ENCODING, "identity");
-                let response = self.gateway.send(post, &clock).await?;
+                headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+                let response = self.gateway.send(Gateway::post(url, headers, body), &clock).await?;
                 self.answer(response, answer, clock).await
             }
             Transport::Whole => {
+                headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
                 let clock = clock.for_whole_answers();
-                let response = self.gateway.send(post.header(ACCEPT, "application/json"), &clock).await?;
+                let response = self.gateway.send(Gateway::post(url, headers, body), &clock).await?;
                 self.whole_answer(response, answer, &clock).await
             }
         }

@@ -1,78 +1,71 @@
 //! An answer that comes in pieces: bytes from the connection, chunks from the decoder, and the times between them.
 
-use agent_core::{Chunk, ModelError, ModelStream};
-use futures_util::{StreamExt, stream};
-use reqwest::Response;
-use tokio::time::Instant;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
-use crate::clock::Clock;
+use agent_core::{Chunk, ModelError, ModelStream};
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt};
+use reqwest::Response;
+
+use crate::clock::{Clock, Watch};
 use crate::decode::StreamDecoder;
 use crate::failure;
 
 /// The chunks of `response`. Dropping the stream closes its connection.
 pub(crate) fn stream(response: Response, decoder: StreamDecoder, clock: Clock) -> ModelStream {
-    let answering = Box::new(Answering { response, decoder, clock, progress: Progress::Waiting });
-    stream::unfold(answering, |mut answering| async { Some((answering.next().await?, answering)) }).boxed()
+    Answering { body: response.bytes_stream().boxed(), decoder, watch: clock.watch() }.boxed()
 }
 
 struct Answering {
-    response: Response,
+    body: BoxStream<'static, reqwest::Result<Bytes>>,
     decoder: StreamDecoder,
-    clock: Clock,
-    progress: Progress,
+    watch: Watch,
 }
 
-/// How far an answer has come, which decides how long the next piece of it is waited for.
-#[derive(Clone, Copy)]
-enum Progress {
-    /// Nothing has come that says something.
-    Waiting,
-    /// The last piece that said something came then.
-    Saying(Instant),
-    /// The model said then that it is done.
-    Finished(Instant),
-}
+impl Stream for Answering {
+    type Item = Result<Chunk, ModelError>;
 
-impl Answering {
-    async fn next(&mut self) -> Option<Result<Chunk, ModelError>> {
+    fn poll_next(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Self { body, decoder, watch } = &mut *self;
         loop {
-            match self.decoder.next_chunk() {
+            match decoder.next_chunk() {
                 Some(Ok(chunk)) => {
-                    if says_something(&chunk) {
-                        self.progress = Progress::Saying(Instant::now());
+                    if !matches!(chunk, Chunk::Usage(_) | Chunk::Finish(_)) {
+                        watch.heard();
                     }
-                    return Some(Ok(chunk));
+                    return Poll::Ready(Some(Ok(chunk)));
                 }
-                Some(Err(error)) => return Some(Err(error)),
-                None if self.decoder.is_over() => return None,
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None if decoder.is_over() => return Poll::Ready(None),
                 None => {}
             }
-            if self.decoder.has_finish() && !matches!(self.progress, Progress::Finished(_)) {
-                self.progress = Progress::Finished(Instant::now());
+            let is_complete = decoder.has_finish();
+            if is_complete {
+                watch.heard_the_end();
             }
-            if let Err(error) = self.read().await {
-                return Some(Err(self.decoder.give_up(error)));
+            let problem = match body.poll_next_unpin(task) {
+                Poll::Ready(Some(Ok(bytes))) => {
+                    decoder.push(bytes);
+                    continue;
+                }
+                Poll::Ready(None) => {
+                    decoder.end();
+                    continue;
+                }
+                Poll::Ready(Some(Err(problem))) => failure::broken(problem),
+                Poll::Pending => match watch.poll_late(task) {
+                    Poll::Ready(error) => error,
+                    Poll::Pending => return Poll::Pending,
+                },
+            };
+            if is_complete {
+                // Neither a silence nor a cut can take a complete answer back.
+                decoder.end();
+            } else {
+                return Poll::Ready(Some(Err(decoder.give_up(problem))));
             }
         }
     }
-
-    /// Reads more bytes.
-    async fn read(&mut self) -> Result<(), ModelError> {
-        let piece = self.response.chunk();
-        let piece = match self.progress {
-            Progress::Waiting => self.clock.until_first_token(piece).await?,
-            Progress::Saying(last) => self.clock.until_next_token(last, piece).await?,
-            // The answer is complete: neither a silence nor a cut can take that back.
-            Progress::Finished(at) => Ok(self.clock.until_after_finish(at, piece).await.and_then(Result::ok).flatten()),
-        };
-        match piece.map_err(failure::broken)? {
-            Some(bytes) => self.decoder.push(bytes),
-            None => self.decoder.end(),
-        }
-        Ok(())
-    }
-}
-
-fn says_something(chunk: &Chunk) -> bool {
-    !matches!(chunk, Chunk::Usage(_) | Chunk::Finish(_))
 }

@@ -232,6 +232,14 @@ fn failures_within_a_stream_are_told() {
     assert_eq!(code(&": ping\n\n".repeat(300)), "model.too_large");
 }
 
+#[test]
+fn a_limit_that_ends_in_a_bad_event_hides_it_in_no_split() {
+    let stream = b"data: {\"choices\":[7]}\n\ndata: {\"choices\":[]}\n\n";
+    let whole = decode([&stream[..]], sizes(23, 500));
+    assert_eq!(whole, (vec![], Some("model.malformed".to_owned())));
+    assert_eq!(whole, decode(stream.chunks(1), sizes(23, 500)));
+}
+
 /// Bytes of streams as servers send them, and of others.
 fn stream() -> impl Strategy<Value = Vec<u8>> {
     let text = prop_oneof![Just(String::new()), "[a-z ]{1,8}", Just("注文 🦀 \"\\\n".to_owned())];
@@ -291,7 +299,7 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn cases() -> u32 {
-    std::env::var("ADJUTANT_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(2_000)
+    std::env::var("ADJUTANT_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(10_000)
 }
 
 proptest! {

@@ -1,17 +1,18 @@
 //! From an answer's documents to chunks: a whole answer is one document, a stream's events are several. One way for both, so that
 //! they cannot differ.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use agent_core::{Attachment, Chunk, Finish, FinishReason, MicroUsd, ModelError, ModelErrorClass, Tokens, Usage};
 use data_encoding::BASE64;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use super::calls::Calls;
-use super::usage;
-use super::wire::{CallPiece, Choice, Content, Document, Message, Number, ProviderFields};
+use super::lenient::{Content, OrDefault};
+use super::usage::UsageFields;
+use super::wire::{Audio, CallPiece, Choice, Choices, Document, Groq, Message, ProviderFields, is_something, read};
 use crate::failure::{self, Secrets};
 use crate::opaque::Kept;
 
@@ -67,8 +68,8 @@ impl AnswerDecoder {
     ///
     /// [`ModelError`] when it is none, or an error.
     pub(crate) fn push(&mut self, document: &str) -> Result<(), ModelError> {
-        let read = serde_json::from_str(document);
-        let Document { choices, model, usage, x_groq, error, object, detail } = match read {
+        let parsed = serde_json::from_str(document);
+        let Document { choices, model, usage, x_groq, error, object, detail } = match parsed {
             Ok(document) => document,
             // Google puts errors into a list.
             Err(_) if document.starts_with('[') && document.contains("\"error\"") => return Err(self.error(document)),
@@ -77,19 +78,19 @@ impl AnswerDecoder {
         if is_something(error) || object.0 == "error" || (choices.is_none() && is_something(detail)) {
             return Err(self.error(document));
         }
-        if !model.0.is_empty() && self.model.as_deref() != Some(model.0.as_str()) {
+        if !model.is_empty() && self.model.as_deref() != Some(&*model.0) {
             self.model = Some(model.0.into());
         }
         self.reach(if choices.is_some() { Progress::Begun } else { Progress::Documents });
-        for choice in choices.into_iter().flatten() {
+        if let Some(Choices(Some(choice))) = choices {
             self.push_choice(choice);
         }
         if let Some(usage) = usage {
-            self.push_usage(usage);
+            self.push_usage(&usage.0);
         }
-        if let Some(groq) = x_groq {
-            let groq: Value = serde_json::from_str(groq.get()).unwrap_or_default();
-            self.push_reported(&groq["usage"]);
+        if x_groq.is_some() {
+            let OrDefault(Groq { usage }) = read(x_groq);
+            self.push_usage(&usage.0);
         }
         Ok(())
     }
@@ -161,50 +162,56 @@ impl AnswerDecoder {
     }
 
     fn push_choice(&mut self, choice: Choice<'_>) {
-        let Choice { index, delta, message, finish_reason, usage } = choice;
-        if index.is_some_and(|Number(index)| index != 0) {
-            return;
-        }
+        let Choice { delta, message, finish_reason, usage, .. } = choice;
         for message in [delta, message].into_iter().flatten() {
-            self.push_message(message);
+            self.push_message(*message);
         }
-        if !finish_reason.0.is_empty() && self.finish.is_none() {
-            self.finish = Some(reason(finish_reason.0));
+        if !finish_reason.is_empty() && self.finish.is_none() {
+            self.finish = Some(reason(&finish_reason.0));
         }
-        if let Some(usage) = usage {
-            self.push_usage(usage);
+        if usage.is_some() {
+            let OrDefault(usage) = read(usage);
+            self.push_usage(&usage);
         }
     }
 
     fn push_message(&mut self, message: Message<'_>) {
-        let Message { content, reasoning_content, reasoning, refusal, tool_calls, function_call, .. } = message;
-        let (field, thoughts) = match reasoning_content.0.is_empty() {
+        let Message { content, reasoning_content, reasoning, refusal, tool_calls, .. } = message;
+        let (field, thoughts) = match reasoning_content.is_empty() {
             false => ("reasoning_content", reasoning_content.0),
             true => ("reasoning", reasoning.0),
         };
         if !thoughts.is_empty() {
             self.kept.reasoning.get_or_insert_with(|| field.to_owned());
-            self.say(Chunk::Reasoning(thoughts));
+            self.say(Chunk::Reasoning(thoughts.into_owned()));
         }
-        self.kept.add_blocks("thinking_blocks", message.thinking_blocks.unwrap_or_default());
-        self.kept.add_blocks("reasoning_details", message.reasoning_details.unwrap_or_default());
+        for (field, blocks) in
+            [("thinking_blocks", message.thinking_blocks), ("reasoning_details", message.reasoning_details)]
+        {
+            if blocks.is_some() {
+                self.kept.add_blocks(field, read(blocks));
+            }
+        }
         match content {
             Content::None => {}
             Content::Text(text) => self.say_text(text),
             Content::Parts(parts) => parts.iter().for_each(|part| self.push_part(part)),
         }
-        let ProviderFields { refusal: elsewhere, thought_signatures } =
-            message.provider_specific_fields.unwrap_or_default();
-        let refusal = if refusal.0.is_empty() { elsewhere } else { refusal };
-        self.keep_signatures(thought_signatures);
-        if !refusal.0.is_empty() {
-            self.say(Chunk::Refusal(refusal.0));
+        if !refusal.is_empty() {
+            self.say(Chunk::Refusal(refusal.0.into_owned()));
+        } else if message.provider_specific_fields.is_some() {
+            let OrDefault(ProviderFields { refusal, thought_signatures }) = read(message.provider_specific_fields);
+            self.keep_signatures(thought_signatures);
+            if !refusal.is_empty() {
+                self.say(Chunk::Refusal(refusal.0.into_owned()));
+            }
         }
-        if let Some(audio) = message.audio {
-            self.say_text(audio.transcript.0);
+        if message.audio.is_some() {
+            let OrDefault(Audio { transcript }) = read(message.audio);
+            self.say_text(transcript.0);
         }
-        for image in message.images.into_iter().flatten() {
-            self.push_part(&image);
+        if message.images.is_some() {
+            read::<Vec<Value>>(message.images).iter().for_each(|image| self.push_part(image));
         }
         for mut call in tool_calls.into_iter().flatten() {
             let extras = take_extras(&mut call);
@@ -214,16 +221,16 @@ impl AnswerDecoder {
                 self.kept.calls.entry(index).or_default().extend(extras);
             }
         }
-        if let Some(function) = function_call {
+        if is_something(message.function_call) {
             self.reach(Progress::Said);
-            self.calls.push_function(function, &mut self.chunks);
+            self.calls.push_function(read(message.function_call), &mut self.chunks);
         }
     }
 
     /// A part of a content that is a list: text, Mistral's thoughts, a picture. Others are nothing that a conversation could keep.
     fn push_part(&mut self, part: &Value) {
         match part["type"].as_str() {
-            Some("text") => self.say_text(part["text"].as_str().unwrap_or_default().to_owned()),
+            Some("text") => self.say_text(part["text"].as_str().unwrap_or_default().into()),
             Some("thinking") => {
                 let thoughts =
                     part["thinking"].as_array().into_iter().flatten().filter_map(|part| part["text"].as_str());
@@ -248,14 +255,8 @@ impl AnswerDecoder {
         }
     }
 
-    fn push_usage(&mut self, usage: &RawValue) {
-        if is_something(Some(usage)) {
-            self.push_reported(&serde_json::from_str(usage.get()).unwrap_or_default());
-        }
-    }
-
-    fn push_reported(&mut self, usage: &Value) {
-        let reported = usage::read(usage);
+    fn push_usage(&mut self, usage: &UsageFields<'_>) {
+        let reported = usage.report();
         self.cost = reported.cost.or(self.cost);
         // A gateway that was told nothing says that nothing was written.
         let is_wrong = |usage: &Usage| usage.output == Tokens::ZERO && self.progress >= Progress::Reasoned;
@@ -264,9 +265,9 @@ impl AnswerDecoder {
         }
     }
 
-    fn say_text(&mut self, text: String) {
+    fn say_text(&mut self, text: Cow<'_, str>) {
         if !text.is_empty() {
-            self.say(Chunk::Text(text));
+            self.say(Chunk::Text(text.into_owned()));
         }
     }
 
@@ -280,12 +281,8 @@ impl AnswerDecoder {
     }
 }
 
-fn is_something(value: Option<&RawValue>) -> bool {
-    value.is_some_and(|value| value.get() != "null")
-}
-
-fn reason(text: String) -> FinishReason {
-    match text.as_str() {
+fn reason(text: &str) -> FinishReason {
+    match text {
         "stop" => FinishReason::Stop,
         "length" => FinishReason::Length,
         "tool_calls" | "function_call" => FinishReason::Calls,

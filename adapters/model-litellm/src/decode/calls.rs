@@ -6,7 +6,8 @@ use agent_core::Chunk;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::wire::{CallPiece, FunctionPiece, Number};
+use super::lenient::Count;
+use super::wire::{CallPiece, FunctionPiece};
 
 /// The calls of one answer.
 #[derive(Debug, Default)]
@@ -17,7 +18,7 @@ pub(super) struct Calls {
 #[derive(Debug)]
 struct Call {
     /// The server's number, which it may give to several.
-    number: u32,
+    number: u64,
     id: String,
     name: String,
     /// What came of the arguments.
@@ -34,7 +35,7 @@ impl Calls {
             Some(at) => at,
             None => {
                 self.begin_all(chunks);
-                let number = piece.index.map_or_else(|| to_u32(self.calls.len()), |Number(number)| number);
+                let number = piece.index.0.unwrap_or(self.calls.len() as u64);
                 let (id, name) = (String::new(), String::new());
                 self.calls.push(Call { number, id, name, arguments: String::new(), has_begun: false });
                 self.calls.len() - 1
@@ -42,7 +43,7 @@ impl Calls {
         };
         let index = to_u32(at);
         if let Some(call) = self.calls.get_mut(at) {
-            call.label(piece.id.0, &name.0);
+            call.label(&piece.id.0, &name.0);
             let arguments = arguments.map(argument_text).unwrap_or_default();
             if !arguments.is_empty() {
                 call.begin(index, chunks);
@@ -55,7 +56,7 @@ impl Calls {
 
     /// Takes a call in its old form, of which there is one.
     pub(super) fn push_function(&mut self, function: FunctionPiece<'_>, chunks: &mut VecDeque<Chunk>) {
-        let piece = CallPiece { index: Some(Number(0)), function: Some(function), ..CallPiece::default() };
+        let piece = CallPiece { index: Count(Some(0)), function: Some(function), ..CallPiece::default() };
         self.push(piece, chunks);
     }
 
@@ -71,12 +72,12 @@ impl Calls {
     }
 
     /// The call that a piece goes on with, if it begins none.
-    fn find(&self, number: Option<Number>, id: &str, name: &str) -> Option<usize> {
+    fn find(&self, number: Count, id: &str, name: &str) -> Option<usize> {
         let at = match number {
-            Some(Number(number)) => self.calls.iter().rposition(|call| call.number == number)?,
+            Count(Some(number)) => self.calls.iter().rposition(|call| call.number == number)?,
             // Without a number an id or a name begins a call, and anything else goes on with the last one.
-            None if id.is_empty() && name.is_empty() => self.calls.len().checked_sub(1)?,
-            None => self.calls.iter().rposition(|call| !id.is_empty() && call.id == id)?,
+            Count(None) if id.is_empty() && name.is_empty() => self.calls.len().checked_sub(1)?,
+            Count(None) => self.calls.iter().rposition(|call| !id.is_empty() && call.id == id)?,
         };
         self.calls.get(at).filter(|call| !call.is_followed_by(id, name)).map(|_| at)
     }
@@ -91,12 +92,12 @@ impl Call {
     }
 
     /// Takes an id and a name, which some servers repeat with every piece, and some send in pieces.
-    fn label(&mut self, id: String, name: &str) {
+    fn label(&mut self, id: &str, name: &str) {
         if self.has_begun {
             return;
         }
         if self.id.is_empty() {
-            self.id = id;
+            id.clone_into(&mut self.id);
         }
         if self.name != name {
             self.name.push_str(name);

@@ -2,10 +2,12 @@
 
 mod answer;
 mod calls;
+mod lenient;
 mod stream;
 mod usage;
 mod wire;
 
 pub(crate) use self::answer::AnswerDecoder;
+pub(crate) use self::lenient::OrDefault;
 pub use self::stream::StreamDecoder;
-pub(crate) use self::usage::{dollars, micro_usd, read as read_usage};
+pub(crate) use self::usage::{UsageFields, dollars, micro_usd};

@@ -146,7 +146,8 @@ impl StreamDecoder {
     }
 
     fn is_last_half(&self, error: &ModelError) -> bool {
-        self.state == State::Ended && !self.input.has_remaining() && error.class == ModelErrorClass::Malformed
+        let has_come_to_its_end = self.state == State::Ended && self.failed.is_none() && !self.input.has_remaining();
+        has_come_to_its_end && error.class == ModelErrorClass::Malformed
     }
 
     fn finish(&mut self) {

@@ -1,7 +1,11 @@
 //! What an answer used and cost, wherever and however the server says it.
 
 use agent_core::{MicroUsd, Tokens, Usage};
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::lenient::{Count, OrDefault};
 
 /// What a server says about usage.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -11,36 +15,71 @@ pub(crate) struct Reported {
     pub(crate) cost: Option<MicroUsd>,
 }
 
-/// Reads a `usage` object.
-///
-/// Input counts what was read from a cache and output what was reasoned, as OpenAI has it. Servers that leave reasoning out of
-/// `completion_tokens` (Gemini's, xAI's) have it in `total_tokens`: what that is more than the sum is output.
-pub(crate) fn read(usage: &Value) -> Reported {
-    let count = |value: &Value| tokens(value);
-    let input = count(&usage["prompt_tokens"]).or_else(|| count(&usage["input_tokens"]));
-    let written = count(&usage["completion_tokens"]).or_else(|| count(&usage["output_tokens"]));
-    let total = count(&usage["total_tokens"]);
-    let is_known = input.is_some() && (written.is_some() || total.is_some());
-    let input = input.unwrap_or(0);
-    let output = total.unwrap_or(0).saturating_sub(input).max(written.unwrap_or(0));
-    let cached = count(&usage["prompt_tokens_details"]["cached_tokens"])
-        .or_else(|| count(&usage["input_tokens_details"]["cached_tokens"]))
-        .or_else(|| count(&usage["prompt_cache_hit_tokens"]))
-        .or_else(|| count(&usage["cache_read_input_tokens"]))
-        .unwrap_or(0);
-    let reasoning = count(&usage["completion_tokens_details"]["reasoning_tokens"])
-        .or_else(|| count(&usage["output_tokens_details"]["reasoning_tokens"]))
-        .or_else(|| count(&usage["reasoning_tokens"]))
-        .unwrap_or(0);
-    let mut read = Usage::new(Tokens(input), Tokens(output));
-    read.cached_input = Tokens(cached.min(input));
-    read.reasoning = Tokens(reasoning.min(output));
-    let cost = match &usage["cost"] {
-        Value::Object(parts) => parts.get("total_cost").and_then(dollars),
-        cost => dollars(cost),
-    };
-    let usage = (is_known && (input > 0 || output > 0)).then_some(read);
-    Reported { usage, cost: cost.filter(|cost| cost.0 > 0) }
+/// The fields in which servers say it, some by OpenAI's names and some by others.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct UsageFields<'a> {
+    prompt_tokens: Count,
+    input_tokens: Count,
+    completion_tokens: Count,
+    output_tokens: Count,
+    total_tokens: Count,
+    prompt_tokens_details: OrDefault<Details>,
+    input_tokens_details: OrDefault<Details>,
+    completion_tokens_details: OrDefault<Details>,
+    output_tokens_details: OrDefault<Details>,
+    prompt_cache_hit_tokens: Count,
+    cache_read_input_tokens: Count,
+    reasoning_tokens: Count,
+    #[serde(borrow)]
+    cost: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+struct Details {
+    cached_tokens: Count,
+    reasoning_tokens: Count,
+}
+
+impl UsageFields<'_> {
+    /// What they say.
+    ///
+    /// Input counts what was read from a cache and output what was reasoned, as OpenAI has it. Servers that leave reasoning out of
+    /// `completion_tokens` (Gemini's, xAI's) have it in `total_tokens`: what that is more than the sum is output.
+    pub(crate) fn report(&self) -> Reported {
+        let first = |counts: &[Count]| counts.iter().find_map(|count| count.0);
+        let input = first(&[self.prompt_tokens, self.input_tokens]);
+        let written = first(&[self.completion_tokens, self.output_tokens]);
+        let total = self.total_tokens.0;
+        let is_known = input.is_some() && (written.is_some() || total.is_some());
+        let input = input.unwrap_or(0);
+        let output = total.unwrap_or(0).saturating_sub(input).max(written.unwrap_or(0));
+        let cached = first(&[
+            self.prompt_tokens_details.0.cached_tokens,
+            self.input_tokens_details.0.cached_tokens,
+            self.prompt_cache_hit_tokens,
+            self.cache_read_input_tokens,
+        ]);
+        let reasoning = first(&[
+            self.completion_tokens_details.0.reasoning_tokens,
+            self.output_tokens_details.0.reasoning_tokens,
+            self.reasoning_tokens,
+        ]);
+        let mut usage = Usage::new(Tokens(input), Tokens(output));
+        usage.cached_input = Tokens(cached.unwrap_or(0).min(input));
+        usage.reasoning = Tokens(reasoning.unwrap_or(0).min(output));
+        Reported { usage: (is_known && (input > 0 || output > 0)).then_some(usage), cost: self.cost() }
+    }
+
+    fn cost(&self) -> Option<MicroUsd> {
+        let cost: Value = serde_json::from_str(self.cost?.get()).ok()?;
+        let cost = match &cost {
+            Value::Object(parts) => parts.get("total_cost").and_then(dollars),
+            cost => dollars(cost),
+        };
+        cost.filter(|cost| *cost > MicroUsd::ZERO)
+    }
 }
 
 /// A cost in US dollars, as a number or as text, in millionths, rounded up. What is none, or negative, is unknown.
@@ -67,19 +106,6 @@ pub(crate) fn micro_usd(dollars: f64) -> Option<MicroUsd> {
     Some(MicroUsd(((dollars * 1e9).round() / 1e3).ceil() as u64))
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "`as` saturates, and counts are no fractions"
-)]
-fn tokens(value: &Value) -> Option<u64> {
-    match value {
-        Value::Number(number) => number.as_u64().or_else(|| number.as_f64().map(|number| number as u64)),
-        Value::String(text) => text.trim().parse().ok(),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -93,7 +119,9 @@ mod tests {
             (usage.cached_input, usage.reasoning) = (Tokens(cached), Tokens(reasoning));
             usage
         });
-        assert_eq!(read(usage), Reported { usage: expected, cost: cost.map(MicroUsd) });
+        let text = usage.to_string();
+        let fields: OrDefault<UsageFields<'_>> = serde_json::from_str(&text).unwrap();
+        assert_eq!(fields.0.report(), Reported { usage: expected, cost: cost.map(MicroUsd) }, "{text}");
     }
 
     #[test]
@@ -124,7 +152,7 @@ mod tests {
     fn nonsense_is_unknown() {
         check(&json!({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, "cost": 0}), None, None);
         check(&json!({"prompt_tokens": null, "completion_tokens": "7"}), None, None);
-        check(&json!({"prompt_tokens": 12.0, "completion_tokens": -4, "cost": -1.0}), Some([12, 0, 0, 0]), None);
+        check(&json!({"prompt_tokens": 12.0, "completion_tokens": -4, "cost": -1.0}), None, None);
         let cached = json!({"cached_tokens": 9});
         let more_cached_than_read =
             json!({"prompt_tokens": 3, "completion_tokens": 1, "prompt_tokens_details": cached});

@@ -1,5 +1,7 @@
 //! Keys, to be taken out of what servers say: some repeat them.
 
+use std::sync::Arc;
+
 use secrecy::{ExposeSecret, SecretString};
 
 /// What stands where a key stood.
@@ -8,9 +10,9 @@ const HIDDEN: &str = "[secret]";
 /// Shorter ones would be found in words that have nothing to do with them, and are no secrets.
 const SHORTEST: usize = 6;
 
-/// The keys of a gateway.
+/// The keys of a gateway, shared by all its calls.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Secrets(Vec<SecretString>);
+pub(crate) struct Secrets(Arc<[SecretString]>);
 
 impl Secrets {
     /// `text` without any key.

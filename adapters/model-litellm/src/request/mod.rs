@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 use self::messages::Message;
 use crate::config::{Dialect, RetryOwner};
 use crate::failure;
+use crate::identity::Metadata;
 use crate::settings::{AnswerFormat, ModelSettings, OutputField, ReasoningReturn, Transport};
 
 /// What a request is made of.
@@ -27,7 +28,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) retries: RetryOwner,
     pub(crate) settings: &'a ModelSettings,
     /// What LiteLLM is told about who asks.
-    pub(crate) metadata: Option<&'a Value>,
+    pub(crate) metadata: Option<&'a Metadata<'a>>,
 }
 
 /// The document.
@@ -44,7 +45,9 @@ pub(crate) fn body(request: &ChatRequest, plan: Plan<'_>) -> Result<Vec<u8>, Mod
     let memory_of = (plan.settings.reasoning == ReasoningReturn::AsItCame).then_some(plan.model);
     let messages = messages::messages(request, instructions, memory_of)?;
     let body = Body { request, plan, messages };
-    serde_json::to_vec(&body).map_err(|problem| failure::error(ModelErrorClass::BadRequest).with_source(problem))
+    let mut document = Vec::with_capacity(request.conversation.size() + 1_024);
+    let written = serde_json::to_writer(&mut document, &body);
+    written.map(|()| document).map_err(|problem| failure::error(ModelErrorClass::BadRequest).with_source(problem))
 }
 
 /// Instructions that ask for an answer of this schema, for servers that cannot be told otherwise.
