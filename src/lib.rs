@@ -30,9 +30,12 @@
 //!
 //! - [`agent_core`]: domain types, the ports that a host or an adapter implements, and the run.
 //! - [`agent_router`]: [`RuleModel`], which answers without a model.
+//! - `model_litellm`, with the feature `litellm`: models and embeddings over HTTP, by LiteLLM or any other OpenAI-compatible server.
 
 pub use agent_core;
 pub use agent_router;
+#[cfg(feature = "litellm")]
+pub use model_litellm;
 
 pub use agent_core::{
     AnswerValue, CallError, Caller, Effect, Failure, Limits, MainAgent, MicroUsd, Report, Request, Resume, RunContext,
@@ -44,3 +47,8 @@ pub use agent_router::RuleModel;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The examples of the page on models.
+#[cfg(all(doctest, feature = "litellm"))]
+#[doc = include_str!("../docs/models.md")]
+struct Models;

@@ -15,7 +15,9 @@ Asks a support desk, or answers what waits from an earlier request.
   --events            print the events as JSON lines, and all else to the standard error
   --data DIR          other orders and policies
   --state DIR         keep what waits, and the refunds, elsewhere
-  --                  what follows is the request";
+  --                  what follows is the request
+
+Rules answer, unless LITELLM_BASE_URL, LITELLM_MODEL and LITELLM_API_KEY name a model behind a gateway (--features litellm).";
 
 /// What is asked when nothing else is.
 const SAMPLE: &str = "Where is order A-1042, and how long may I take to return it?";

@@ -15,6 +15,7 @@ mod desk;
 mod waiting;
 
 use std::error::Error;
+use std::io::Write;
 use std::process::ExitCode;
 
 use adjutant::agent_core::{Event, Observer};
@@ -110,7 +111,8 @@ struct PrintEvents;
 impl Observer for PrintEvents {
     fn observe(&self, event: &Event) {
         match serde_json::to_string(event) {
-            Ok(line) => println!("{line}"),
+            // Whoever reads may have read enough.
+            Ok(line) => drop(writeln!(std::io::stdout(), "{line}")),
             Err(error) => eprintln!("an event does not serialise: {error}"),
         }
     }

@@ -1,5 +1,6 @@
 //! A support desk: a Main Agent with three Sub-Agents over the files of a folder.
 
+mod model;
 mod orders;
 mod policies;
 mod refunds;
@@ -8,11 +9,15 @@ use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
-use adjutant::{Effect, MainAgent, RuleModel, sub_agent, with};
+use adjutant::{Effect, MainAgent, sub_agent, with};
 
 use self::orders::Orders;
 use self::policies::Policies;
 use self::refunds::Refunds;
+
+/// For models that read; rules do not.
+const INSTRUCTIONS: &str = "You are the support desk of a shop. Answer from what the functions return, name its source, and say so \
+                            when they have no answer. Refund only when the customer asks for it.";
 
 /// A desk that answers from the files in `data` and notes refunds in `ledger`.
 pub(crate) fn build(data: &Path, ledger: &Path) -> Result<MainAgent, Box<dyn Error>> {
@@ -40,11 +45,10 @@ pub(crate) fn build(data: &Path, ledger: &Path) -> Result<MainAgent, Box<dyn Err
             .with_effect(Effect::AtMostOnce)
             .with_approval();
 
-    let desk = MainAgent::builder("desk", model()).sub_agent(order_desk).sub_agent(policy_desk).sub_agent(refund_desk);
+    let desk = MainAgent::builder("desk", model::model()?)
+        .instructions(INSTRUCTIONS)
+        .sub_agent(order_desk)
+        .sub_agent(policy_desk)
+        .sub_agent(refund_desk);
     Ok(desk.build()?)
-}
-
-/// The embedded default: rules, with the words of this shop.
-fn model() -> RuleModel {
-    policies::SYNONYMS.into_iter().fold(RuleModel::new(), |model, (words, meaning)| model.with_synonym(words, meaning))
 }

@@ -92,8 +92,8 @@ fn bytes(base: &str, model: &str, streams: bool) -> anyhow::Result<Box<dyn Side>
         }
         ensure!(last.ends_with(b"}") || last.ends_with(b"[DONE]\n\n"), "the answer is whole");
         Ok(match size {
-            ..2_000 => 1,
-            ..100_000 => 12,
+            0..2_000 => 1,
+            2_000..100_000 => 12,
             _ => CHUNKS,
         })
     }))
