@@ -13,11 +13,11 @@ use serde_json::Value;
 
 use crate::clock::Clock;
 use crate::config::{Dialect, RetryOwner};
-use crate::decode::{OrDefault, UsageFields, dollars};
+use crate::decode::{OrDefault, UsageFields};
 use crate::failure;
 use crate::gateway::Gateway;
 use crate::identity::{CallIdentity, Metadata};
-use crate::model::whole_body;
+use crate::model;
 
 /// How many requests of one call are under way at once.
 const AT_ONCE: usize = 4;
@@ -67,14 +67,13 @@ impl GatewayEmbedder {
             .map_err(|problem| failure::error(ModelErrorClass::BadRequest).with_source(problem))?;
         let post = Gateway::post(&self.gateway.urls().embeddings, identity.headers, body);
         let response = self.gateway.send(post, clock).await?;
-        let cost =
-            response.headers().get("x-litellm-response-cost").and_then(|cost| cost.to_str().ok()).map(Value::from);
-        let body = clock.until_end(whole_body(response, config.sizes.response)).await??;
+        let cost = model::cost(response.headers());
+        let body = clock.until_end(model::whole_body(response, config.sizes.response)).await??;
         let document: Document<'_> =
             serde_json::from_slice(&body).map_err(|problem| self.unreadable(&body, problem))?;
         let reported = document.usage.0.report();
-        let cost = cost.as_ref().and_then(dollars).filter(|cost| *cost > MicroUsd::ZERO).or(reported.cost);
-        Ok(Batch { vectors: in_order(document.data, texts.len())?, usage: reported.usage, cost })
+        let vectors = in_order(document.data, texts.len())?;
+        Ok(Batch { vectors, usage: reported.usage, cost: cost.or(reported.cost) })
     }
 
     /// Why an answer with a status of success is none: servers send errors so.

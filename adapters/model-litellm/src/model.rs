@@ -125,7 +125,7 @@ impl GatewayModel {
             Kind::Document => self.whole_answer(response, answer, &clock).await,
             Kind::Page => Err(failure::error(ModelErrorClass::NotFound)),
             Kind::Stream => {
-                note_cost(&mut answer, response.headers());
+                answer.set_cost(cost(response.headers()));
                 let decoder = StreamDecoder::within(answer, self.gateway.config().sizes);
                 Ok(streaming::stream(response, decoder, clock))
             }
@@ -141,7 +141,7 @@ impl GatewayModel {
         if let Kind::Page = kind(response.headers()) {
             return Err(failure::error(ModelErrorClass::NotFound));
         }
-        note_cost(&mut answer, response.headers());
+        answer.set_cost(cost(response.headers()));
         let body = clock.until_end(whole_body(response, self.gateway.config().sizes.response)).await??;
         let text = std::str::from_utf8(&body);
         let text = text.map_err(|problem| failure::error(ModelErrorClass::Malformed).with_source(problem))?;
@@ -189,11 +189,9 @@ fn kind(headers: &HeaderMap) -> Kind {
 }
 
 /// LiteLLM says in a header what a whole answer cost. For one whose price it does not know it says nothing, or zero.
-fn note_cost(answer: &mut AnswerDecoder, headers: &HeaderMap) {
-    let cost = headers.get("x-litellm-response-cost").and_then(|cost| cost.to_str().ok()?.parse().ok());
-    if let Some(cost) = cost.and_then(micro_usd).filter(|cost| *cost > MicroUsd::ZERO) {
-        answer.set_cost(cost);
-    }
+pub(crate) fn cost(headers: &HeaderMap) -> Option<MicroUsd> {
+    let dollars = headers.get("x-litellm-response-cost")?.to_str().ok()?.parse().ok()?;
+    micro_usd(dollars).filter(|cost| *cost > MicroUsd::ZERO)
 }
 
 /// A body of at most so many bytes.

@@ -167,6 +167,18 @@ async fn a_bomb_in_a_refusal_is_read_a_little() {
 }
 
 #[tokio::test]
+async fn a_refusal_that_does_not_end_is_one() {
+    let upstream = FaultUpstream::start().await;
+    let words = r#"{"error": {"code": "insufficient_quota", "message": ""#;
+    upstream.answering(move |_| Answer::status(429).with_wrong_length(10_000).then(words).then_hang());
+    let config = GatewayConfig::litellm(upstream.base_url()).with_api_key(KEY);
+    let model = Gateway::new(config).unwrap().model("m");
+    let began = Instant::now();
+    assert_eq!(ask(&model, hello()).await.unwrap_err().code().as_str(), "model.quota_exhausted", "what came is read");
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn what_a_server_said_is_for_the_host_only() {
     let upstream = FaultUpstream::start().await;
     upstream.answering(|request| {

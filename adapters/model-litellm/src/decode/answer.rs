@@ -100,9 +100,9 @@ impl AnswerDecoder {
         failure::in_answer(document, &self.secrets)
     }
 
-    /// Notes what the answer cost, where that does not stand in the answer.
-    pub(crate) fn set_cost(&mut self, cost: MicroUsd) {
-        self.cost = Some(cost);
+    /// Notes what the answer cost, where that is known and does not stand in the answer.
+    pub(crate) fn set_cost(&mut self, cost: Option<MicroUsd>) {
+        self.cost = cost;
     }
 
     /// The next chunk.

@@ -10,4 +10,4 @@ mod wire;
 pub(crate) use self::answer::AnswerDecoder;
 pub(crate) use self::lenient::OrDefault;
 pub use self::stream::StreamDecoder;
-pub(crate) use self::usage::{UsageFields, dollars, micro_usd};
+pub(crate) use self::usage::{UsageFields, micro_usd};

@@ -83,7 +83,7 @@ impl UsageFields<'_> {
 }
 
 /// A cost in US dollars, as a number or as text, in millionths, rounded up. What is none, or negative, is unknown.
-pub(crate) fn dollars(value: &Value) -> Option<MicroUsd> {
+fn dollars(value: &Value) -> Option<MicroUsd> {
     let dollars = match value {
         Value::Number(number) => number.as_f64()?,
         Value::String(text) => text.trim().parse().ok()?,

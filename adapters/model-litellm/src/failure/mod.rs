@@ -7,11 +7,12 @@ mod secrets;
 
 use std::error::Error;
 use std::io;
+use std::time::Duration;
 
 use agent_core::{ModelError, ModelErrorClass};
-use bytes::BytesMut;
 use reqwest::Response;
 use reqwest::header::CONTENT_TYPE;
+use tokio::time::timeout;
 
 pub(crate) use self::said::Said;
 pub use self::said::UpstreamError;
@@ -22,6 +23,9 @@ use crate::gateway::Gateway;
 
 /// How much of a failure's body is read. Beyond that nothing is told that decides its class.
 const MAX_BODY: usize = 64 << 10;
+
+/// How long a failure's body is waited for, which is there at once or not at all.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A failure of this class in this adapter's own words.
 pub(crate) fn error(class: ModelErrorClass) -> ModelError {
@@ -58,7 +62,9 @@ pub(crate) fn broken(problem: reqwest::Error) -> ModelError {
 pub(crate) async fn refused(response: Response, gateway: &Gateway, clock: &Clock) -> ModelError {
     let (status, headers) = (response.status(), response.headers().clone());
     let is_text = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
-    let body = clock.until_first_token(first_bytes(response)).await.unwrap_or_default();
+    let mut body = Vec::new();
+    // Who refuses and then goes on for ever, or falls silent, has refused all the same.
+    let _ = clock.until_first_token(timeout(PATIENCE, read_some(response, &mut body))).await;
     let text = gateway.secrets().scrub(&String::from_utf8_lossy(&body));
     let said = Said::in_body(&text).with_status(status.as_u16());
     let config = gateway.config();
@@ -82,7 +88,7 @@ pub(crate) fn in_answer(document: &str, secrets: &Secrets) -> ModelError {
     told(class, said, wait, None)
 }
 
-fn told(class: ModelErrorClass, said: Said, wait: Option<std::time::Duration>, call_id: Option<&str>) -> ModelError {
+fn told(class: ModelErrorClass, said: Said, wait: Option<Duration>, call_id: Option<&str>) -> ModelError {
     let mut told = match said.status {
         Some(status) => ModelError::new(class, format!("{} (status {status})", words(class))),
         None => error(class),
@@ -91,9 +97,8 @@ fn told(class: ModelErrorClass, said: Said, wait: Option<std::time::Duration>, c
     told.with_source(said.into_error(call_id))
 }
 
-/// As much of a body as comes, up to [`MAX_BODY`].
-async fn first_bytes(mut response: Response) -> BytesMut {
-    let mut body = BytesMut::new();
+/// Reads as much of a body as comes, up to [`MAX_BODY`].
+async fn read_some(mut response: Response, body: &mut Vec<u8>) {
     while let Ok(Some(bytes)) = response.chunk().await {
         let room = MAX_BODY.saturating_sub(body.len());
         body.extend_from_slice(&bytes[..bytes.len().min(room)]);
@@ -101,7 +106,6 @@ async fn first_bytes(mut response: Response) -> BytesMut {
             break;
         }
     }
-    body
 }
 
 /// The error of type `T` that lies under `error`, in I/O errors too.
