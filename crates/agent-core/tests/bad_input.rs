@@ -54,6 +54,17 @@ fn a_tool_that_does_not_exist() {
 }
 
 #[test]
+fn a_call_that_was_cut_before_its_arguments() {
+    for reason in [FinishReason::Length, FinishReason::ContentFilter, FinishReason::Other("abort".into())] {
+        let line = Line::silence().then_call(0, "1", "orders", "").then_finish(reason);
+        let tool = RecordingTool::new("orders");
+        let words = "the answer ended before the arguments began";
+        check(line, |builder| builder.tool(tool.clone()), "call.malformed_arguments", words);
+        assert_eq!(tool.inputs(), [] as [Value; 0]);
+    }
+}
+
+#[test]
 fn arguments_that_are_no_json_or_break_the_schema() {
     let raw = |text: &str| Line::calls([Call::from_text("orders", text)]);
     let tool = strict("orders");

@@ -4,7 +4,7 @@ use tracing::{Instrument, field};
 
 use super::{Embedder, Embeddings};
 use crate::agent_error::AgentError;
-use crate::amount::{Spend, estimate_tokens};
+use crate::amount::{Spend, Tokens, estimate_tokens};
 use crate::budget::Resource;
 use crate::message::Usage;
 use crate::model::{ModelError, ModelErrorClass, ModelInfo};
@@ -37,7 +37,8 @@ pub async fn embed(
         let message = "its price is unknown, and the run has a ceiling on cost";
         return Err(ModelError::new(ModelErrorClass::Unpriced, message).into());
     }
-    let estimate = spend(info, &Usage { input: estimate_tokens(bytes(texts)), ..Usage::default() });
+    let read = Usage::new(estimate_tokens(bytes(texts)), Tokens::ZERO);
+    let estimate = no_call(info.spend(&read));
     let mut reservation = cx.reserve(estimate).await?;
     reservation.observe(estimate);
 
@@ -66,7 +67,7 @@ pub async fn embed(
         Err(error) => {
             record_error(&span, &error.code());
             if let AgentError::Model(failed) = &error {
-                reservation.settle(charge_failed(info, estimate, failed));
+                reservation.settle(no_call(failed.spend(info, &read)));
             }
             Err(error)
         }
@@ -85,22 +86,14 @@ fn complete(texts: &[&str], embeddings: Embeddings) -> Result<Embeddings, ModelE
     Err(ModelError::new(ModelErrorClass::Malformed, message))
 }
 
-fn spend(info: &ModelInfo, usage: &Usage) -> Spend {
-    Spend { model_calls: 0, ..info.spend(usage) }
-}
-
-/// What a failure costs: what the provider had used before it, else the estimate, unless nobody began to work.
-fn charge_failed(info: &ModelInfo, estimate: Spend, error: &ModelError) -> Spend {
-    match &error.usage {
-        Some(usage) => spend(info, usage),
-        None if error.class.is_without_work() => Spend::ZERO,
-        None => estimate,
-    }
+/// The same without its call: a ceiling on calls is not about these.
+fn no_call(spend: Spend) -> Spend {
+    Spend { model_calls: 0, ..spend }
 }
 
 /// What the vectors cost: the provider's own figures where there are some.
 fn charge(info: &ModelInfo, estimate: Spend, embeddings: &Embeddings) -> Spend {
-    let spent = embeddings.usage.map_or(estimate, |usage| spend(info, &usage));
+    let spent = embeddings.usage.map_or(estimate, |usage| no_call(info.spend(&usage)));
     match embeddings.cost {
         Some(cost) => Spend::of_tokens(spent.tokens).with_micro_usd(cost),
         None => spent,

@@ -17,7 +17,7 @@ use crate::agent_error::AgentError;
 use crate::amount::Spend;
 use crate::budget::Limits;
 use crate::conversation::{Entry, OpenTurn};
-use crate::message::{Arguments, Call};
+use crate::message::{Arguments, Call, FinishReason};
 use crate::path::CallPosition;
 use crate::pending::{Pending, PendingKind};
 use crate::run_context::RunContext;
@@ -66,6 +66,7 @@ fn jobs(agent: &Agent, open: &Open, turn: u32, said_before: usize, cx: &RunConte
     let calls_of_turn = u32::try_from(open.slots.len()).unwrap_or(u32::MAX).min(fan_out);
     let mut jobs = Vec::with_capacity(open.slots.iter().filter(|slot| slot.has_work()).count());
     open.slots.iter().filter(|slot| !slot.has_work()).for_each(|slot| carve_out_again(slot, cx));
+    let may_be_cut = !matches!(open.turn.reply().finish, FinishReason::Stop | FinishReason::Calls);
     let calls = open.turn.reply().each_call().zip(&open.slots);
     for ((call, slot), index) in calls.zip(0..) {
         // What is over the bound is refused without a look.
@@ -73,7 +74,8 @@ fn jobs(agent: &Agent, open: &Open, turn: u32, said_before: usize, cx: &RunConte
         if slot.has_work() {
             let position = CallPosition { turn, slot: index };
             let Call { name, arguments, .. } = call.clone();
-            jobs.push((name, Job { position, arguments, slot: slot.clone(), earlier, calls_of_turn }));
+            let is_cut = may_be_cut && arguments.as_text().trim().is_empty();
+            jobs.push((name, Job { position, arguments, is_cut, slot: slot.clone(), earlier, calls_of_turn }));
         }
     }
     jobs

@@ -59,7 +59,8 @@ pub struct Suspended {
 }
 
 /// A failed run: why, and what was done until then.
-#[derive(Debug)]
+///
+/// Its `Debug`, which is what `main` prints of an error, has no words of the conversation.
 #[non_exhaustive]
 pub struct Failure {
     /// Why.
@@ -72,6 +73,17 @@ pub struct Failure {
     /// What tries again from where it failed: agents below go on where they were, calls that had begun are asked about, and each turn
     /// has its attempts anew. `None` when there is nothing to go on from, or what was asked for was refused.
     pub state: Option<RunState>,
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Failure")
+            .field("error", &self.error)
+            .field("entries", &self.conversation.entries().len())
+            .field("spent", &self.spent)
+            .field("can_go_on", &self.state.is_some())
+            .finish()
+    }
 }
 
 impl RunOutcome {

@@ -29,6 +29,8 @@ use crate::sub_agent::AgentState;
 pub(super) struct Job {
     pub(super) position: CallPosition,
     pub(super) arguments: Arguments,
+    /// Whether the answer ended, before the model was done, where the arguments would have begun.
+    pub(super) is_cut: bool,
     pub(super) slot: Slot,
     /// What became of the same call before in this run.
     pub(super) earlier: Earlier,
@@ -164,10 +166,12 @@ impl<'a> Site<'a> {
         if let Some(replaced) = &progress.arguments {
             return Ok(replaced.clone());
         }
-        self.job.arguments.parse().map(Arc::new).map_err(|problem| {
-            let message = format!("the arguments are no JSON: {problem}");
-            CallResult::failed(ErrorCode::new("call.malformed_arguments"), message)
-        })
+        let malformed = |message: String| CallResult::failed(ErrorCode::new("call.malformed_arguments"), message);
+        if self.job.is_cut {
+            return Err(malformed("the answer ended before the arguments began".to_owned()));
+        }
+        let parsed = self.job.arguments.parse().map(Arc::new);
+        parsed.map_err(|problem| malformed(format!("the arguments are no JSON: {problem}")))
     }
 
     /// How much of the call's own time is left, in milliseconds.

@@ -11,7 +11,7 @@ use super::step::Stage;
 use crate::agent_error::AgentError;
 use crate::conversation::{Conversation, Replied};
 use crate::event::EventKind;
-use crate::message::Reply;
+use crate::message::{FinishReason, Reply};
 use crate::model::{ChatRequest, ModelError, ModelErrorClass, complete};
 use crate::provenance::Provenance;
 use crate::run_context::RunContext;
@@ -38,6 +38,11 @@ pub(super) async fn think(agent: &Agent, state: &mut LoopState, cx: &RunContext)
     let answered = complete(&*agent.model, request, cx).await;
     state.attempts_left = attempts.left();
     match answered {
+        Ok(reply) if reply.is_blank() && reply.finish == FinishReason::Length => {
+            // Asked the same again it would come no further.
+            let message = "all of its output went into reasoning: it may write too little (`max_output`)";
+            Err(ModelError::new(ModelErrorClass::Empty, message).into())
+        }
         Ok(reply) if reply.is_blank() => repair(state, reply, "The answer was empty.", cx).map_err(|_| {
             let message = "its answers were empty";
             ModelError::new(ModelErrorClass::Empty, message).into()

@@ -118,14 +118,21 @@ async fn receive(
     let mut stream = match model.stream(request, cx).await {
         Ok(stream) => stream,
         Err(error) => {
-            // Nothing was read or written, but the call was made.
-            reservation.observe(Spend::model_call(Tokens::ZERO));
+            reservation.observe(error.spend(info, &Usage::new(input, Tokens::ZERO)));
             return Err(error.into());
         }
     };
     let mut collector = Collector::default();
     while let Some(chunk) = stream.next().await {
-        let chunk = chunk?;
+        let chunk = match chunk {
+            Ok(chunk) => chunk,
+            Err(error) => {
+                if error.usage.is_some() || error.cost.is_some() {
+                    reservation.observe(error.spend(info, &used_so_far(&collector, input)));
+                }
+                return Err(error.into());
+            }
+        };
         emit_delta(&chunk, cx);
         collector.push(chunk)?;
         if collector.is_complete() {

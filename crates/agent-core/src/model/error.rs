@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use crate::amount::{MicroUsd, Spend, Tokens};
 use crate::error::{BoxError, ErrorCode};
 use crate::message::Usage;
+use crate::model::ModelInfo;
 
 /// A model gave no complete answer.
 ///
@@ -21,6 +23,8 @@ pub struct ModelError {
     pub retry_after: Option<Duration>,
     /// What was used before it failed, where that is known.
     pub usage: Option<Usage>,
+    /// What the provider charged for that, where it says so.
+    pub cost: Option<MicroUsd>,
     /// What lies under it.
     pub source: Option<BoxError>,
 }
@@ -108,7 +112,7 @@ impl ModelErrorClass {
         })
     }
 
-    /// Whether the provider was not reached or refused, so that nothing was used.
+    /// Whether the provider was not reached, refused or failed, for which nobody charges unless it says so.
     pub(crate) const fn is_without_work(self) -> bool {
         matches!(
             self,
@@ -117,10 +121,12 @@ impl ModelErrorClass {
                 | Self::Auth
                 | Self::Permission
                 | Self::Overloaded
+                | Self::Unavailable
                 | Self::Unreachable
                 | Self::Untrusted
                 | Self::Redirected
                 | Self::ContextOverflow
+                | Self::ContentPolicy
                 | Self::BadRequest
                 | Self::NotFound
         )
@@ -148,7 +154,7 @@ impl ModelErrorClass {
 impl ModelError {
     /// A failure of this class with words that a user may read.
     pub fn new(class: ModelErrorClass, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { class, message: message.into(), retry_after: None, usage: None, source: None }
+        Self { class, message: message.into(), retry_after: None, usage: None, cost: None, source: None }
     }
 
     /// The same with the time that the provider asks to wait.
@@ -165,6 +171,13 @@ impl ModelError {
         self
     }
 
+    /// The same with what the provider charged for it.
+    #[must_use]
+    pub fn with_cost(mut self, cost: MicroUsd) -> Self {
+        self.cost = Some(cost);
+        self
+    }
+
     /// The same with what lies under it.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
@@ -176,6 +189,19 @@ impl ModelError {
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         self.class.code()
+    }
+
+    /// What the failed call spends: what the provider says was used, else `estimate`, unless it did no work.
+    pub(crate) fn spend(&self, info: &ModelInfo, estimate: &Usage) -> Spend {
+        let spend = match &self.usage {
+            Some(usage) => info.spend(usage),
+            None if self.class.is_without_work() => return Spend::model_call(Tokens::ZERO),
+            None => info.spend(estimate),
+        };
+        match self.cost {
+            Some(cost) => Spend::model_call(spend.tokens).with_micro_usd(cost),
+            None => spend,
+        }
     }
 
     /// Whether the same request to the same model may succeed later.
