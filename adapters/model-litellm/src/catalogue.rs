@@ -68,7 +68,12 @@ impl Gateway {
         let clock = Clock::outside_of_runs(self.config().timeouts)?;
         let response = self.send(self.get(url), &clock).await?;
         let body = clock.until_first_token(whole_body(response, self.config().sizes.response)).await??;
-        serde_json::from_slice(&body).map_err(|problem| failure::error(ModelErrorClass::Malformed).with_source(problem))
+        let text = String::from_utf8_lossy(&body);
+        match serde_json::from_str::<Value>(&text) {
+            Ok(document) if !document["error"].is_null() => Err(failure::in_answer(&text, self.secrets())),
+            Ok(document) => Ok(document),
+            Err(_) => Err(failure::unreadable(&text, self.secrets())),
+        }
     }
 
     /// What an entry of a list says. Each server has fields of its own.
@@ -95,7 +100,7 @@ impl Gateway {
         let info = window.into_iter().fold(info, ModelInfo::with_context_window);
         let info = output.into_iter().fold(info, ModelInfo::with_max_output);
         let own = self.config().prices.get(name).copied();
-        let info = price(said).or(own).into_iter().fold(info, ModelInfo::with_price);
+        let info = own.or_else(|| price(said)).into_iter().fold(info, ModelInfo::with_price);
         Some(info.with_capabilities(capabilities(said)))
     }
 }
@@ -121,10 +126,16 @@ fn count(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_f64().map(|count| count as u64)).filter(|count| *count > 0)
 }
 
-/// Prices by the token, in dollars: LiteLLM's numbers, or OpenRouter's texts.
+/// Prices by the token, in dollars: LiteLLM's numbers, or OpenRouter's texts. Half a price is none: LiteLLM says zero of tokens for
+/// which it was told nothing. Neither is one to which something is added for each request.
 fn price(said: &Value) -> Option<Price> {
     let input = per_million(&said["input_cost_per_token"]).or_else(|| per_million(&said["pricing"]["prompt"]))?;
     let output = per_million(&said["output_cost_per_token"]).or_else(|| per_million(&said["pricing"]["completion"]))?;
+    let is_half = (input == MicroUsd::ZERO) != (output == MicroUsd::ZERO);
+    let is_more = per_million(&said["pricing"]["request"]).is_some_and(|fee| fee > MicroUsd::ZERO);
+    if is_half || is_more {
+        return None;
+    }
     let cached = per_million(&said["cache_read_input_token_cost"])
         .or_else(|| per_million(&said["pricing"]["input_cache_read"]))
         .unwrap_or(input);

@@ -123,6 +123,15 @@ impl Watch {
         }
     }
 
+    /// Whether there is time for more, however fast it comes.
+    ///
+    /// # Errors
+    ///
+    /// What is over, when there is none.
+    pub(crate) fn ensure_in_time(&self) -> Result<(), ModelError> {
+        if Instant::now() < self.clock.end.at { Ok(()) } else { Err(self.clock.end.error()) }
+    }
+
     /// Ready when nothing more is to be waited for. Called while nothing is there.
     pub(crate) fn poll_late(&mut self, task: &mut Context<'_>) -> Poll<ModelError> {
         let due = self.due();

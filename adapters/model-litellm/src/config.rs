@@ -1,6 +1,7 @@
 //! Where a gateway is, and how it is talked to.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use agent_core::Price;
 use secrecy::SecretString;
@@ -23,7 +24,7 @@ use crate::tls::TlsConfig;
 /// assert_eq!(loaded.dialect, Dialect::Compatible);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct GatewayConfig {
@@ -56,7 +57,8 @@ pub struct GatewayConfig {
     /// Which certificates are trusted, and which one is shown.
     #[serde(default)]
     pub tls: TlsConfig,
-    /// What models cost, by the names under which they are asked for. What the server says an answer cost goes before this.
+    /// What models cost, by the names under which they are asked for. What the server says an answer cost goes before this; what it
+    /// says about prices does not.
     #[serde(default)]
     pub prices: BTreeMap<String, Price>,
 }
@@ -99,6 +101,26 @@ pub enum Identification {
     Gateway,
     /// Nothing.
     Nobody,
+}
+
+impl fmt::Debug for GatewayConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A password does not belong there, and is refused; until then it is not shown.
+        let base_url = if self.base_url.contains(['@', '?']) { "(not shown)" } else { &self.base_url };
+        f.debug_struct("GatewayConfig")
+            .field("base_url", &base_url)
+            .field("dialect", &self.dialect)
+            .field("api_key", &self.api_key)
+            .field("headers", &self.headers)
+            .field("retries", &self.retries)
+            .field("identification", &self.identification)
+            .field("timeouts", &self.timeouts)
+            .field("sizes", &self.sizes)
+            .field("proxy", &self.proxy)
+            .field("tls", &self.tls)
+            .field("prices", &self.prices)
+            .finish()
+    }
 }
 
 impl Dialect {

@@ -6,14 +6,14 @@ use std::num::NonZeroUsize;
 use agent_core::{
     Embedder, Embeddings, MicroUsd, ModelError, ModelErrorClass, ModelInfo, RunContext, Tokens, Usage, async_trait,
 };
-use data_encoding::BASE64;
+use data_encoding::BASE64_NOPAD;
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::clock::Clock;
 use crate::config::{Dialect, RetryOwner};
-use crate::decode::{OrDefault, UsageFields};
+use crate::decode::{Count, OrDefault, UsageFields};
 use crate::failure;
 use crate::gateway::Gateway;
 use crate::identity::{CallIdentity, Metadata};
@@ -69,20 +69,22 @@ impl GatewayEmbedder {
         let response = self.gateway.send(post, clock).await?;
         let cost = model::cost(response.headers());
         let body = clock.until_end(model::whole_body(response, config.sizes.response)).await??;
-        let document: Document<'_> =
-            serde_json::from_slice(&body).map_err(|problem| self.unreadable(&body, problem))?;
+        let text = String::from_utf8_lossy(&body);
+        let document: Document<'_> = serde_json::from_str(&text).unwrap_or_default();
+        if document.data.is_empty() {
+            return Err(self.no_vectors(&text));
+        }
         let reported = document.usage.0.report();
         let vectors = in_order(document.data, texts.len())?;
         Ok(Batch { vectors, usage: reported.usage, cost: cost.or(reported.cost) })
     }
 
-    /// Why an answer with a status of success is none: servers send errors so.
-    fn unreadable(&self, body: &[u8], problem: serde_json::Error) -> ModelError {
-        match serde_json::from_slice::<Value>(body) {
-            Ok(document) if !document["error"].is_null() => {
-                failure::in_answer(&String::from_utf8_lossy(body), self.gateway.secrets())
-            }
-            _ => failure::error(ModelErrorClass::Malformed).with_source(problem),
+    /// Why an answer with a status of success is none: servers send errors so, or pages for people.
+    fn no_vectors(&self, text: &str) -> ModelError {
+        match serde_json::from_str::<Value>(text) {
+            Ok(document) if !document["error"].is_null() => failure::in_answer(text, self.gateway.secrets()),
+            Err(_) if text.trim_start().starts_with('<') => failure::error(ModelErrorClass::NotFound),
+            _ => failure::unreadable(text, self.gateway.secrets()),
         }
     }
 }
@@ -139,8 +141,9 @@ struct Body<'a> {
     metadata: Option<&'a Metadata<'a>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Document<'a> {
+    #[serde(default)]
     data: Vec<Item>,
     #[serde(default, borrow)]
     usage: OrDefault<UsageFields<'a>>,
@@ -148,7 +151,8 @@ struct Document<'a> {
 
 #[derive(Deserialize)]
 struct Item {
-    index: Option<usize>,
+    #[serde(default)]
+    index: Count,
     embedding: Vector,
 }
 
@@ -188,12 +192,11 @@ impl Batch {
     }
 }
 
-/// The vectors by the places of their texts. Servers may send them in any order, or without places.
+/// The vectors by the places of their texts. Servers may send them in any order, or all without places.
 fn in_order(mut items: Vec<Item>, texts: usize) -> Result<Vec<Vec<f32>>, ModelError> {
-    if items.iter().all(|item| item.index.is_some()) {
-        items.sort_by_key(|item| item.index);
-        let are_places = items.iter().zip(0..).all(|(item, place)| item.index == Some(place));
-        if !are_places {
+    if items.iter().any(|item| item.index.0.is_some()) {
+        items.sort_by_key(|item| item.index.0);
+        if !items.iter().zip(0..).all(|(item, place)| item.index.0 == Some(place)) {
             return Err(failure::error(ModelErrorClass::Malformed));
         }
     }
@@ -209,7 +212,7 @@ impl Vector {
             Self::Numbers(values) => return Ok(values),
             Self::Base64(text) => text,
         };
-        let bytes = BASE64.decode(text.as_bytes()).map_err(malformed)?;
+        let bytes = BASE64_NOPAD.decode(text.trim_end_matches('=').as_bytes()).map_err(malformed)?;
         let (floats, rest) = bytes.as_chunks::<4>();
         if !rest.is_empty() {
             return Err(failure::error(ModelErrorClass::Malformed));

@@ -5,21 +5,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_core::{InvalidValue, ModelError, ModelInfo};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName,
+    HeaderValue, TRANSFER_ENCODING, USER_AGENT,
+};
 use reqwest::{Client, Method, Proxy, Request, Response, Url};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::clock::Clock;
 use crate::config::GatewayConfig;
 use crate::embedder::GatewayEmbedder;
 use crate::failure::{self, Secrets};
+use crate::identity::CALL_ID;
 use crate::model::GatewayModel;
 
 /// How long an unused connection is kept: shorter than the five seconds after which uvicorn and Node close it, perhaps in the
 /// moment in which a request goes out on it.
 const IDLE: Duration = Duration::from_secs(4);
 
-/// A gateway to models. Cheap to clone; clones share one pool of connections.
+/// A gateway to models. Cheap to clone; clones share one pool of connections, whose tasks run on the tokio runtime that made them:
+/// a host with several runtimes makes a gateway for each.
 ///
 /// ```
 /// use model_litellm::{Gateway, GatewayConfig};
@@ -73,6 +78,7 @@ impl Gateway {
     /// [`InvalidValue`] that names the field of `config` that is wrong. It shows no key or password.
     pub fn new(config: GatewayConfig) -> Result<Self, InvalidValue> {
         let base = base_url(&config.base_url)?;
+        config.timeouts.ensure_valid()?;
         let client = Client::builder()
             .tls_backend_preconfigured(config.tls.client_config(base.scheme() == "https")?)
             .connect_timeout(config.timeouts.connect)
@@ -82,14 +88,16 @@ impl Gateway {
             .retry(reqwest::retry::never())
             .http1_only()
             .no_proxy();
-        let client = match &config.proxy {
-            Some(url) => client.proxy(proxy(url.expose_secret())?),
+        let proxy = config.proxy.as_ref().map(|url| proxy(url.expose_secret())).transpose()?;
+        let password = proxy.as_ref().and_then(|(_, password)| password.clone());
+        let client = match proxy {
+            Some((proxy, _)) => client.proxy(proxy),
             None => client,
         };
         let client = client.build().map_err(|error| {
-            InvalidValue::new("gateway", &config.base_url, format!("settings of a client ({})", error.without_url()))
+            InvalidValue::new("gateway", "(not shown)", format!("settings of a client ({})", error.without_url()))
         })?;
-        let secrets = config.api_key.iter().chain(config.headers.values()).cloned().collect();
+        let secrets = config.api_key.iter().chain(config.headers.values()).cloned().chain(password).collect();
         let urls = Urls::below(&base);
         let headers = headers(&config)?;
         Ok(Self { shared: Arc::new(Shared { config, urls, headers, client, secrets }) })
@@ -148,12 +156,14 @@ impl Gateway {
 
     /// Sends a request and waits until `clock` says for the head of its answer, which has to say that all is well.
     pub(crate) async fn send(&self, request: Request, clock: &Clock) -> Result<Response, ModelError> {
+        let call_id = request.headers().get(CALL_ID).cloned();
         let response =
             clock.until_first_token(self.shared.client.execute(request)).await?.map_err(failure::not_sent)?;
         if response.status().is_success() {
             return Ok(response);
         }
-        Err(failure::refused(response, self, clock).await)
+        let call_id = call_id.as_ref().and_then(|id| id.to_str().ok());
+        Err(failure::refused(response, call_id, self, clock).await)
     }
 }
 
@@ -165,32 +175,44 @@ impl fmt::Debug for Gateway {
 
 fn base_url(text: &str) -> Result<Url, InvalidValue> {
     let invalid = |shown: &str, expected: &'static str| InvalidValue::new("base_url", shown, expected);
-    let url =
-        Url::parse(text.trim()).map_err(|_| invalid("(not shown)", "a URL such as `http://localhost:4000/v1`"))?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(invalid("(not shown)", "a URL without user and password, which belong in `headers`"));
-    }
+    // What is no URL may hold anything, and so do the parts that a base URL has not.
+    let hidden = |expected: &'static str| invalid("(not shown)", expected);
+    let url = Url::parse(text.trim()).map_err(|_| hidden("a URL such as `http://localhost:4000/v1`"))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err(invalid(url.as_str(), "an `http` or `https` URL with a host"));
+        return Err(hidden("an `http` or `https` URL with a host, such as `http://localhost:4000/v1`"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(hidden("a URL without user and password, which belong in `headers`"));
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(invalid("(not shown)", "a URL without query and fragment"));
+        return Err(hidden("a URL without query and fragment"));
     }
-    if url.path().trim_end_matches('/').ends_with("/chat/completions") {
-        return Err(invalid(url.as_str(), "the URL before `/chat/completions`"));
+    let path = url.path().trim_end_matches('/');
+    if ["/chat/completions", "/embeddings", "/models"].iter().any(|end| path.ends_with(end)) {
+        return Err(invalid(url.as_str(), "the URL before `/chat/completions`, `/embeddings` and `/models`"));
     }
     Ok(url)
 }
+
+/// Headers that are the adapter's, or the HTTP client's.
+const OWN_HEADERS: [HeaderName; 7] =
+    [ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING];
 
 fn headers(config: &GatewayConfig) -> Result<HeaderMap, InvalidValue> {
     let mut headers = HeaderMap::with_capacity(16);
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("adjutant/", env!("CARGO_PKG_VERSION"))));
     if let Some(key) = &config.api_key {
+        if key.expose_secret().trim().is_empty() {
+            return Err(InvalidValue::new("api_key", "", "a key, or none at all"));
+        }
         headers.insert(AUTHORIZATION, secret("api_key", &format!("Bearer {}", key.expose_secret()))?);
     }
     for (name, value) in &config.headers {
-        let field = || InvalidValue::new("headers", name, "names of HTTP headers");
-        let header = HeaderName::try_from(name.as_str()).map_err(|_| field())?;
+        let invalid = |expected: &'static str| InvalidValue::new("headers", name, expected);
+        let header = HeaderName::try_from(name.as_str()).map_err(|_| invalid("names of HTTP headers"))?;
+        if OWN_HEADERS.contains(&header) {
+            return Err(invalid("names of headers that the request does not have by itself"));
+        }
         headers.insert(header, secret("headers", value.expose_secret())?);
     }
     Ok(headers)
@@ -198,11 +220,17 @@ fn headers(config: &GatewayConfig) -> Result<HeaderMap, InvalidValue> {
 
 fn secret(field: &'static str, value: &str) -> Result<HeaderValue, InvalidValue> {
     let invalid = || InvalidValue::new(field, "(not shown)", "visible ASCII characters, without line breaks");
-    let mut value = HeaderValue::from_str(value).map_err(|_| invalid())?;
-    value.set_sensitive(true);
-    Ok(value)
+    let mut header = HeaderValue::from_str(value).ok().filter(|_| value.is_ascii()).ok_or_else(invalid)?;
+    header.set_sensitive(true);
+    Ok(header)
 }
 
-fn proxy(url: &str) -> Result<Proxy, InvalidValue> {
-    Proxy::all(url).map_err(|_| InvalidValue::new("proxy", "(not shown)", "the URL of a proxy"))
+/// A proxy, and the password in its URL. What the client does not know as a proxy it would pass by.
+fn proxy(url: &str) -> Result<(Proxy, Option<SecretString>), InvalidValue> {
+    let invalid = || InvalidValue::new("proxy", "(not shown)", "the `http` or `https` URL of a proxy");
+    let parsed = Url::parse(url).map_err(|_| invalid())?;
+    if !matches!(parsed.scheme(), "http" | "https") || !parsed.has_host() {
+        return Err(invalid());
+    }
+    Ok((Proxy::all(url).map_err(|_| invalid())?, parsed.password().map(SecretString::from)))
 }

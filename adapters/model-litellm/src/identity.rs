@@ -15,7 +15,7 @@ use crate::config::{Dialect, Identification};
 use crate::gateway::Gateway;
 
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
-const CALL_ID: HeaderName = HeaderName::from_static("x-litellm-call-id");
+pub(crate) const CALL_ID: HeaderName = HeaderName::from_static("x-litellm-call-id");
 const END_USER: HeaderName = HeaderName::from_static("x-litellm-end-user-id");
 const TIMEOUT: HeaderName = HeaderName::from_static("x-litellm-timeout");
 
@@ -78,17 +78,21 @@ fn trace_parent(cx: &RunContext, call_id: Uuid) -> String {
     format!("00-{}-{span:016x}-01", cx.identity().trace_id)
 }
 
-/// The user within the tenant, since users of two tenants may have one name. A header takes ASCII only.
+/// The user within the tenant, since users of two tenants may have one name. A header takes ASCII only, and the stroke between the
+/// two is the only one.
 fn end_user(cx: &RunContext) -> String {
     let caller = cx.caller();
     let (tenant, user) = (caller.tenant.as_str(), caller.user.as_str());
     let mut encoded = String::with_capacity(tenant.len() + user.len() + 1);
-    for byte in tenant.bytes().chain([b'/']).chain(user.bytes()) {
-        match byte {
-            b'!'..=b'~' if byte != b'%' => encoded.push(char::from(byte)),
-            // Writing to a text does not fail.
-            byte => drop(write!(encoded, "%{byte:02X}")),
+    for (part, end) in [(tenant, "/"), (user, "")] {
+        for byte in part.bytes() {
+            match byte {
+                b'!'..=b'~' if !matches!(byte, b'%' | b'/') => encoded.push(char::from(byte)),
+                // Writing to a text does not fail.
+                byte => drop(write!(encoded, "%{byte:02X}")),
+            }
         }
+        encoded.push_str(end);
     }
     encoded
 }

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use agent_core::InvalidValue;
 use serde::{Deserialize, Deserializer};
 
 /// How long things may take. Whatever these say, nothing goes on after the run's deadline.
@@ -36,7 +37,8 @@ pub struct Timeouts {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct SizeLimits {
-    /// Bytes of a whole answer, after decompression. A stream takes some 250 bytes for a token. Default: 64 MiB.
+    /// Bytes of a whole answer, after decompression. A stream takes some 250 bytes for a token. Default: 64 MiB. What an answer says is
+    /// bounded beside this: a run takes replies of 16 MiB, as [`agent_core::Collector`] does.
     pub response: NonZeroUsize,
     /// Bytes of one event of a stream. Default: 16 MiB, for pictures that models make.
     pub event: NonZeroUsize,
@@ -64,6 +66,22 @@ impl Default for SizeLimits {
 }
 
 impl Timeouts {
+    /// # Errors
+    ///
+    /// [`InvalidValue`] for a time within which nothing could happen.
+    pub(crate) fn ensure_valid(&self) -> Result<(), InvalidValue> {
+        let times = [
+            ("timeouts.connect", self.connect),
+            ("timeouts.first_token", self.first_token),
+            ("timeouts.between_tokens", self.between_tokens),
+            ("timeouts.total", self.total),
+        ];
+        match times.iter().find(|(_, time)| time.is_zero()) {
+            Some((field, _)) => Err(InvalidValue::new(*field, "0", "a time in which something can happen")),
+            None => Ok(()),
+        }
+    }
+
     /// The same with another time for connecting.
     #[must_use]
     pub const fn with_connect(mut self, time: Duration) -> Self {

@@ -8,9 +8,8 @@ use agent_core::{
     async_trait,
 };
 use bytes::Bytes;
-use futures_util::StreamExt;
 use reqwest::Response;
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue};
 
 use crate::clock::Clock;
 use crate::decode::{AnswerDecoder, StreamDecoder, micro_usd};
@@ -93,65 +92,23 @@ impl ChatModel for GatewayModel {
         drop(request);
         tracing::debug!(call_id = %identity.call_id, model = &*self.info.name, "asking the gateway");
         let mut headers = identity.headers;
-        let answer = AnswerDecoder::new(self.info.name.clone(), self.gateway.secrets().clone());
-        let url = &self.gateway.urls().chat_completions;
-        match self.settings.transport {
+        let clock = match self.settings.transport {
             Transport::Stream => {
                 headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
                 // A proxy that compresses a stream holds it back.
                 headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-                let response = self.gateway.send(Gateway::post(url, headers, body), &clock).await?;
-                self.answer(response, answer, clock).await
+                clock
             }
             Transport::Whole => {
                 headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-                let clock = clock.for_whole_answers();
-                let response = self.gateway.send(Gateway::post(url, headers, body), &clock).await?;
-                self.whole_answer(response, answer, &clock).await
+                clock.for_whole_answers()
             }
-        }
-    }
-}
-
-impl GatewayModel {
-    /// An answer as it comes, which some servers send whole, whatever they are asked.
-    async fn answer(
-        &self,
-        response: Response,
-        mut answer: AnswerDecoder,
-        clock: Clock,
-    ) -> Result<ModelStream, ModelError> {
-        match kind(response.headers()) {
-            Kind::Document => self.whole_answer(response, answer, &clock).await,
-            Kind::Page => Err(failure::error(ModelErrorClass::NotFound)),
-            Kind::Stream => {
-                answer.set_cost(cost(response.headers()));
-                let decoder = StreamDecoder::within(answer, self.gateway.config().sizes);
-                Ok(streaming::stream(response, decoder, clock))
-            }
-        }
-    }
-
-    async fn whole_answer(
-        &self,
-        response: Response,
-        mut answer: AnswerDecoder,
-        clock: &Clock,
-    ) -> Result<ModelStream, ModelError> {
-        if let Kind::Page = kind(response.headers()) {
-            return Err(failure::error(ModelErrorClass::NotFound));
-        }
+        };
+        let post = Gateway::post(&self.gateway.urls().chat_completions, headers, body);
+        let response = self.gateway.send(post, &clock).await?;
+        let mut answer = AnswerDecoder::new(self.info.name.clone(), self.gateway.secrets().clone());
         answer.set_cost(cost(response.headers()));
-        let body = clock.until_end(whole_body(response, self.gateway.config().sizes.response)).await??;
-        let text = std::str::from_utf8(&body);
-        let text = text.map_err(|problem| failure::error(ModelErrorClass::Malformed).with_source(problem))?;
-        if text.trim().is_empty() {
-            return Err(failure::error(ModelErrorClass::Empty));
-        }
-        answer.push(text)?;
-        answer.end_whole()?;
-        let chunks = std::iter::from_fn(move || answer.pop()).map(Ok);
-        Ok(futures_util::stream::iter(chunks).boxed())
+        Ok(streaming::stream(response, StreamDecoder::within(answer, config.sizes), clock))
     }
 }
 
@@ -165,27 +122,8 @@ impl fmt::Debug for GatewayModel {
 }
 
 fn shows_picture(entry: &Entry) -> bool {
-    let is_picture =
-        |part: &UserPart| matches!(part, UserPart::Attachment(file) if file.media_type.starts_with("image/"));
+    let is_picture = |part: &UserPart| matches!(part, UserPart::Attachment(file) if file.media_type.to_ascii_lowercase().starts_with("image/"));
     matches!(entry, Entry::User(message) if message.parts.iter().any(is_picture))
-}
-
-/// What an answer is, by its media type.
-#[derive(PartialEq)]
-enum Kind {
-    Stream,
-    Document,
-    /// Something for people: whatever answers there is no API.
-    Page,
-}
-
-fn kind(headers: &HeaderMap) -> Kind {
-    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
-    match kind.split(';').next().unwrap_or_default().trim() {
-        "application/json" => Kind::Document,
-        "text/html" | "application/xhtml+xml" => Kind::Page,
-        _ => Kind::Stream,
-    }
 }
 
 /// LiteLLM says in a header what a whole answer cost. For one whose price it does not know it says nothing, or zero.

@@ -128,6 +128,21 @@ async fn every_other_server_tells_what_it_knows() {
 }
 
 #[tokio::test]
+async fn half_a_price_is_none_and_the_hosts_goes_first() {
+    let cost = |input: f64, output: f64| json!({"input_cost_per_token": input, "output_cost_per_token": output});
+    let answer = listed(json!([
+        {"model_name": "half", "model_info": cost(0.0, 1e-6)},
+        {"model_name": "free", "model_info": cost(0.0, 0.0)},
+        {"model_name": "own", "model_info": cost(0.0, 0.0)},
+        {"model_name": "fee", "model_info": {"pricing": {"prompt": "0.000001", "completion": "0.000002", "request": "0.01"}}},
+    ]));
+    let own = Price::per_million(MicroUsd(5), MicroUsd(7));
+    let seen = found(|base_url| litellm(base_url).with_price("own", own), vec![("/v1/model/info", answer)]).await;
+    let prices: Vec<_> = seen.iter().map(|info| (&*info.name, info.price)).collect();
+    assert_eq!(prices, [("fee", None), ("free", Some(Price::FREE)), ("half", None), ("own", Some(own))]);
+}
+
+#[tokio::test]
 async fn a_model_is_found_by_its_name() {
     let upstream = FaultUpstream::start().await;
     upstream.answering(|_| listed(json!([{"id": "vllm", "max_model_len": 8_192}])));
@@ -146,6 +161,7 @@ async fn a_server_without_a_list_is_a_typed_failure() {
     for (answer, expected) in [
         (Answer::json(200, &json!({"hello": "world"})), "model.malformed"),
         (Answer::status(200).then("<html>"), "model.malformed"),
+        (Answer::json(200, &json!({"error": {"code": 401}})), "model.auth"),
         (Answer::status(503), "model.overloaded"),
         (Answer::raw().then_hang(), "model.first_token_timeout"),
         (Answer::status(404), "model.not_found"),

@@ -137,11 +137,123 @@ fn calls_are_put_together_of_any_pieces() {
         ],
         &["lookup({\"x\":[1]})#a"],
     );
+    // One id for all, and one number.
+    check_calls(
+        &[
+            piece(0.into(), "a".into(), "f".into(), "{\"x\":1}".into()),
+            piece(0.into(), "a".into(), "f".into(), "{\"x\":2}".into()),
+            piece(0.into(), "a".into(), "g".into(), none()),
+        ],
+        &["f({\"x\":1})#a", "f({\"x\":2})#a", "g()#a"],
+    );
+    // Brackets and quotes within texts.
+    check_calls(
+        &[
+            piece(0.into(), "a".into(), "f".into(), r#"{"x":"}\""#.into()),
+            piece(0.into(), "a".into(), "f".into(), r#"]"}"#.into()),
+        ],
+        &[r#"f({"x":"}\"]"})#a"#],
+    );
     // Names alone.
     check_calls(
         &[piece(0.into(), "a".into(), "f".into(), none()), piece(1.into(), "b".into(), "g".into(), none())],
         &["f()#a", "g()#b"],
     );
+}
+
+/// What comes of one document, as its calls and texts, or the code of its failure.
+fn document(document: &Value) -> String {
+    let (chunks, failed) = decode([document.to_string().as_bytes()], SizeLimits::default());
+    if let Some(code) = failed {
+        return code;
+    }
+    let mut collector = Collector::default();
+    chunks.into_iter().for_each(|chunk| collector.push(chunk).unwrap());
+    let reply = collector.finish().unwrap().0;
+    let calls = reply.each_call().map(|call| format!("{}({})", call.name, call.arguments.as_text()));
+    calls.chain([reply.joined_text(), format!("[{}]", reply.finish.as_str())]).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn each_element_of_a_whole_answer_is_a_call() {
+    let call =
+        |id: Value, name: &str, arguments: &str| json!({"id": id, "function": {"name": name, "arguments": arguments}});
+    let calls = |calls: Value| document(&json!({"choices": [{"message": {"tool_calls": calls}}]}));
+    let same = json!([call("f".into(), "f", "{\"a\":1}"), call("f".into(), "f", "{\"a\":2}")]);
+    assert_eq!(calls(same), "f({\"a\":1}) f({\"a\":2})  [tool_calls]");
+    let empty = json!([call("x".into(), "del", ""), call("x".into(), "other", "{}")]);
+    assert_eq!(calls(empty), "del() other({})  [tool_calls]");
+    let null = json!([null, call(Value::Null, "f", "{}")]);
+    assert_eq!(calls(null), "f({})  [tool_calls]");
+    assert_eq!(calls(json!({})), "model.empty");
+}
+
+#[test]
+fn half_a_character_of_utf_16_is_no_argument() {
+    for arguments in ["\"{\\\"x\\\": \\\"\\ud83d\\\"}\"", "\"\\ud83d\""] {
+        let call = format!(r#"{{"index":0,"id":"a","function":{{"name":"f","arguments":{arguments}}}}}"#);
+        let stream = format!("data: {{\"choices\":[{{\"delta\":{{\"tool_calls\":[{call}]}}}}]}}\n\n");
+        let (_, failed) = decode([stream.as_bytes()], SizeLimits::default());
+        assert_eq!(failed.as_deref(), Some("model.malformed"), "{stream}");
+    }
+}
+
+#[test]
+fn many_calls_and_texts_take_no_longer_each() {
+    let call = |number: usize| json!({"tool_calls": [{"id": format!("c{number}"), "function": {"name": "f", "arguments": "{"}}]});
+    let mut stream: Vec<u8> = (0..40_000).flat_map(|number| event(&call(number), None)).collect();
+    stream.extend((0..40_000).flat_map(|_| event(&json!({"content": "w"}), None)));
+    stream.extend(event(&json!(null), Some("stop")));
+    let (chunks, failed) = decode(stream.chunks(64 << 10), SizeLimits::default());
+    assert_eq!((chunks.len(), failed), (3 * 40_000 + 1, None));
+}
+
+#[test]
+fn reasons_are_read_in_other_servers_words() {
+    let ended = |reason: &str, text: &str| {
+        document(&json!({"choices": [{"message": {"content": text}, "finish_reason": reason}]}))
+    };
+    assert_eq!(ended("MAX_TOKENS", "Hel"), "Hel [length]");
+    assert_eq!(ended("model_length", ""), " [length]");
+    assert_eq!(ended("SAFETY", ""), "model.content_policy");
+    assert_eq!(ended("SAFETY", "Hel"), "Hel [content_filter]");
+    assert_eq!(ended("eos_token", "Hello."), "Hello. [eos_token]");
+    assert_eq!(ended("abort", "Hel"), "model.cut");
+    assert_eq!(ended("error", "Hel"), "model.cut");
+    assert_eq!(ended("insufficient_system_resource", "Hel"), "model.overloaded");
+    let error = json!({"code": 429, "message": "Rate limited"});
+    let choice = json!({"message": {"content": "Hel"}, "finish_reason": "error", "error": error});
+    assert_eq!(document(&json!({"choices": [choice]})), "model.rate_limited");
+}
+
+#[test]
+fn the_bytes_tell_what_they_are() {
+    let code = |bytes: &str| decode([bytes.as_bytes()], SizeLimits::default()).1.unwrap_or_default();
+    let whole = r#"{"choices":[{"message":{"content":"Hello."}}]}"#;
+    for sound in [
+        whole.to_owned(),
+        format!("\u{feff}\r\n {whole}\n"),
+        format!("data: {}", whole.replace("}}]}", "},\"finish_reason\":\"stop\"}]}")),
+    ] {
+        assert_eq!(code(&sound), "", "{sound}");
+    }
+    assert_eq!(code("\n  "), "model.empty");
+    assert_eq!(code(": ping\n\nevent: start\nid: 1\n\n"), "model.empty");
+    assert_eq!(code("OK"), "model.malformed");
+    assert_eq!(code("\u{1f}\u{8b}\u{8}"), "model.malformed");
+    assert_eq!(code("<!doctype html>"), "model.not_found");
+    assert_eq!(code(r#"{"error":{"code":"invalid_api_key"}}"#), "model.auth");
+    assert_eq!(code(r#"{"choices":["#), "model.malformed");
+    for nothing in ["\"\"", "{}", "[]", "false", "0", "null"] {
+        assert_eq!(code(&whole.replace("{\"choices", &format!("{{\"error\":{nothing},\"choices"))), "", "{nothing}");
+    }
+}
+
+#[test]
+fn a_usage_that_came_too_early_is_none() {
+    let mut stream = b"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":0}}\n\n".to_vec();
+    stream.extend(event(&json!({"content": "Hello."}), Some("stop")));
+    assert_eq!(reply(&stream).unwrap().usage, None);
 }
 
 #[test]
@@ -295,7 +407,15 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
     )
         .prop_map(|(line, end)| format!("{line}{end}").into_bytes());
     let bytes = vec(any::<u8>(), 0..12);
-    vec(prop_oneof![8 => data, 2 => line, 1 => bytes], 0..10).prop_map(|pieces| pieces.concat())
+    let whole = select(vec![
+        "{\"choices\":[{\"message\":{\"content\":\"Hello.\"}}]}",
+        " \n{\"error\":{\"code\":401}}",
+        "<html>",
+        "\u{feff}[7]",
+        "OK\n",
+    ]);
+    let pieces = vec(prop_oneof![8 => data, 2 => line, 1 => bytes], 0..10).prop_map(|pieces| pieces.concat());
+    (prop_oneof![8 => Just(""), 1 => whole], pieces).prop_map(|(whole, pieces)| [whole.as_bytes(), &pieces].concat())
 }
 
 fn cases() -> u32 {

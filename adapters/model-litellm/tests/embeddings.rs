@@ -63,6 +63,8 @@ async fn vectors_come_in_every_form() {
         json!([{"index": 0, "embedding": [1.0, 2.5]}]),
         json!([{"embedding": [1, 2.5]}]),
         json!([{"index": 0, "embedding": "AACAPwAAIEA="}]),
+        json!([{"index": "0", "embedding": "AACAPwAAIEA"}]),
+        json!([{"index": 0.0, "embedding": [1.0, 2.5]}]),
     ] {
         upstream.answering(move |_| Answer::json(200, &json!({ "data": form })));
         let embeddings = embed(&embedder, &["a"]).await.unwrap();
@@ -81,13 +83,23 @@ async fn what_is_no_answer_is_told() {
         (json!({"data": [{"index": 0, "embedding": [1.0]}, {"index": 1, "embedding": [1.0, 2.0]}]}), "model.malformed"),
         (json!({"data": [{"index": 0, "embedding": []}, {"index": 1, "embedding": []}]}), "model.malformed"),
         (json!({"data": [{"index": 0, "embedding": "AAA="}, {"index": 1, "embedding": "AAA="}]}), "model.malformed"),
+        (json!({"data": [{"embedding": [1.0]}, {"index": 1, "embedding": [1.0]}]}), "model.malformed"),
         (json!({"hello": "world"}), "model.malformed"),
+        (json!({"data": [], "error": {"code": 503}}), "model.overloaded"),
         (json!({"error": {"message": "slow down", "code": 429}}), "model.rate_limited"),
     ] {
         let shown = answer.to_string();
         upstream.answering(move |_| Answer::json(200, &answer));
         assert_eq!(embed(&embedder, &["a", "b"]).await.unwrap_err().code().as_str(), expected, "{shown}");
     }
+}
+
+#[tokio::test]
+async fn a_page_for_people_is_no_api() {
+    let upstream = FaultUpstream::start().await;
+    upstream.answering(|_| Answer::status(200).with_header("content-type", "text/html").then("<html>Hello</html>"));
+    let failed = embed(&gateway(&upstream.base_url()).embedder("e"), &["a"]).await.unwrap_err();
+    assert_eq!(failed.code().as_str(), "model.not_found");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use agent_core::{ChatRequest, Lease, Limits, MainAgent, ModelError, RunContext};
-use model_litellm::{Gateway, GatewayConfig, GatewayModel, Roots, SizeLimits, TlsConfig, UpstreamError};
+use model_litellm::{Gateway, GatewayConfig, GatewayModel, Roots, SizeLimits, Timeouts, TlsConfig, UpstreamError};
 use testkit::{Answer, FaultUpstream, caller};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -184,7 +184,7 @@ async fn what_a_server_said_is_for_the_host_only() {
     upstream.answering(|request| {
         let key = request.header("authorization").unwrap_or_default().trim_start_matches("Bearer ");
         let message = format!("Key {key} has no money left at http://10.0.0.7:4000");
-        Answer::error(429, "budget_exceeded", "insufficient_quota", &message).with_header("x-litellm-call-id", "call-7")
+        Answer::error(429, "budget_exceeded", "insufficient_quota", &message).with_header("x-litellm-call-id", key)
     });
     let model = Gateway::new(config(&upstream.base_url())).unwrap().model("m");
     let error = ask(&model, hello()).await.unwrap_err();
@@ -198,10 +198,35 @@ async fn what_a_server_said_is_for_the_host_only() {
             Some(429),
             Some("budget_exceeded"),
             Some("insufficient_quota"),
-            Some("call-7"),
+            upstream.requests()[0].header("x-litellm-call-id"),
             "Key [secret] has no money left at http://10.0.0.7:4000"
         )
     );
+}
+
+#[tokio::test]
+async fn no_form_of_a_key_is_kept() {
+    const ODD: &str = r#"sk-"quoted"/=4711"#;
+    let upstream = FaultUpstream::start().await;
+    let model = |config: GatewayConfig| Gateway::new(config.with_timeouts(timeouts())).unwrap().model("m");
+    let by_header =
+        GatewayConfig::compatible(upstream.base_url()).with_header("authorization", format!("Bearer {KEY}"));
+    let odd = GatewayConfig::litellm(upstream.base_url()).with_api_key(ODD);
+    let plain = || GatewayConfig::litellm(upstream.base_url()).with_api_key(KEY);
+    let escaped = serde_json::json!({"error": {"message": format!("no key {ODD}"), "code": ODD}});
+    for (config, answer) in [
+        (by_header, Answer::status(401).then(format!("no such key: {KEY}"))),
+        (odd, Answer::status(401).then(escaped.to_string().replace('/', "\\/").replace('=', "\\u003d"))),
+        (plain(), Answer::status(200).then(format!(r#"{{"choices": "{KEY}"}}"#))),
+        (plain(), Answer::stream().then(format!("data: {{\"choices\": \"{KEY}\"}}\n\n"))),
+        (plain(), Answer::stream().then(format!("data: {KEY}\n\n"))),
+        (plain(), Answer::status(200).then(KEY)),
+    ] {
+        upstream.script([answer]);
+        let said = everything(&ask(&model(config), hello()).await.unwrap_err());
+        assert!(!said.contains("4711"), "{said}");
+        assert!(said.contains("[secret]"), "{said}");
+    }
 }
 
 #[tokio::test]
@@ -380,6 +405,11 @@ fn wrong_settings_name_their_field() {
         refused.field.into_owned()
     };
     for base_url in [
+        "user:hunter2secret@gw.example.com/v1",
+        "gw:4000/v1?api_key=secret",
+        "ftp://gw/v1?api_key=secret",
+        "http://localhost/v1/embeddings",
+        "http://localhost/v1/models/",
         "",
         "localhost:4000",
         "ftp://localhost",
@@ -395,7 +425,15 @@ fn wrong_settings_name_their_field() {
     assert_eq!(refused(sound().with_api_key("secret\nx")), "api_key");
     assert_eq!(refused(sound().with_header("not a name", "secret")), "headers");
     assert_eq!(refused(sound().with_header("x-key", "secret\r\n")), "headers");
-    assert_eq!(refused(sound().with_proxy("::secret::")), "proxy");
+    assert_eq!(refused(sound().with_api_key(" ")), "api_key");
+    assert_eq!(refused(sound().with_api_key("sk-\u{fc}secret")), "api_key");
+    assert_eq!(refused(sound().with_header("Content-Length", "3")), "headers");
+    for proxy in ["::secret::", "htp://secret:1", "socks5://secret:1", "foo://x", "http://"] {
+        assert_eq!(refused(sound().with_proxy(proxy)), "proxy");
+    }
+    let timeouts = Timeouts::default().with_total(Duration::ZERO);
+    assert_eq!(refused(sound().with_timeouts(timeouts)), "timeouts.total");
+    assert!(!format!("{:?}", GatewayConfig::litellm("http://u:secret@gw/v1")).contains("secret"));
     let roots = |roots: Roots| sound().with_tls(TlsConfig::default().with_roots(roots));
     assert_eq!(refused(roots(Roots::Only("secret".to_owned()))), "tls.roots");
     assert_eq!(refused(roots(Roots::SystemAnd(String::new()))), "tls.roots");
@@ -411,12 +449,16 @@ fn configurations_load() {
         "headers": {"api-key": "sk-very-secret-4711"}, "retries": "gateway", "identification": "nobody",
         "timeouts": {"connect_ms": 2000, "total_ms": 60000}, "sizes": {"response": 1000},
         "proxy": "http://u:sk-very-secret-4711@proxy:3128", "tls": {"roots": "system"},
-        "prices": {"gpt-4o-mini": {"input": 150000, "output": 600000, "cached_input": 75000}}
+        "prices": {
+            "gpt-4o-mini": {"input": 150000, "output": 600000, "cached_input": 75000},
+            "gpt-4o": {"input": 2500000, "output": 10000000}
+        }
     }"#;
     let config: GatewayConfig = serde_json::from_str(text).unwrap();
     assert_eq!(config.timeouts.connect, Duration::from_secs(2));
     assert_eq!(config.timeouts.first_token, Duration::from_secs(120));
     assert!(!format!("{config:?}").contains(KEY));
+    assert_eq!(config.prices["gpt-4o"].cached_input, agent_core::MicroUsd(2_500_000));
     let model = Gateway::new(config).unwrap().model("gpt-4o-mini");
     let info = agent_core::ChatModel::info(&model);
     assert_eq!(info.price.unwrap().cached_input, agent_core::MicroUsd(75_000));

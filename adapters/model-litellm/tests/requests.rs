@@ -89,6 +89,18 @@ async fn users_of_other_scripts_fit_into_headers() {
 }
 
 #[tokio::test]
+async fn users_of_two_tenants_are_told_apart() {
+    let upstream = FaultUpstream::start().await;
+    for (tenant, user) in [("a/b", "c"), ("a", "b/c")] {
+        let cx = RunContext::standalone(somebody(tenant, user));
+        collect(gateway(&upstream.base_url()).model("m").stream(said("Hello."), &cx).await.unwrap()).await.unwrap();
+    }
+    let [one, other] = upstream.requests().try_into().unwrap();
+    let user = |request: &UpstreamRequest| request.header("x-litellm-end-user-id").unwrap().to_owned();
+    assert_eq!((user(&one), user(&other)), ("a%2Fb/c".to_owned(), "a/b%2Fc".to_owned()));
+}
+
+#[tokio::test]
 async fn nobody_else_is_told_who_asks() {
     let upstream = FaultUpstream::start().await;
     let plain = json!({
@@ -220,7 +232,7 @@ async fn every_part_of_a_message_has_its_form() {
     let upstream = FaultUpstream::start().await;
     let mut message = UserMessage::text("See these.");
     let attach = |message: &mut UserMessage, attachment| message.parts.push(UserPart::Attachment(attachment));
-    attach(&mut message, Attachment::bytes("image/png", *b"png"));
+    attach(&mut message, Attachment::bytes("IMAGE/PNG", *b"png"));
     attach(&mut message, Attachment::uri("image/jpeg", "https://example.com/a.jpg"));
     attach(&mut message, Attachment::uri("video/mp4", "https://example.com/a.mp4"));
     attach(&mut message, Attachment::bytes("audio/mpeg", *b"mp3"));

@@ -184,6 +184,59 @@ async fn the_whole_time_bounds_an_answer_that_goes_on() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_always_there_ends_with_the_run() {
+    let upstream = FaultUpstream::start().await;
+    let word = json!({"choices": [{"delta": {"content": "w"}}]});
+    let flood = format!("data: {word}\n\n").repeat(1_000);
+    upstream.answering(move |_| (0..1_000).fold(Answer::stream(), |answer, _| answer.then(flood.clone())));
+    let lease = Lease::root(Limits::none().with_time(Duration::from_millis(500)));
+    let cx = RunContext::standalone_with(caller(), lease, Vec::new());
+    let began = Instant::now();
+    let stream = patient(&upstream).model("m").stream(hello(), &cx).await.unwrap();
+    let failed = collect(stream).await.unwrap_err();
+    assert_eq!(failed.code().as_str(), "model.timed_out");
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_body_that_ends_after_its_answer_keeps_the_connection() {
+    let upstream = FaultUpstream::start().await;
+    upstream.answering(|request| {
+        let events = Completion::text("Hello.").events(&request.model());
+        let answer = events.iter().fold(Answer::stream(), Answer::then_event);
+        answer.then_done().then_wait(Duration::from_millis(30))
+    });
+    let model = patient(&upstream).model("m");
+    for _ in 0..3 {
+        ask(&model, hello()).await.unwrap();
+        sleep(Duration::from_millis(100)).await;
+        assert_eq!(upstream.open_connections(), 1);
+    }
+    // A body that never ends keeps nothing.
+    upstream.answering(|request| {
+        let events = Completion::text("Hello.").events(&request.model());
+        events.iter().fold(Answer::stream(), Answer::then_event).then_done().then_hang()
+    });
+    ask(&model, hello()).await.unwrap();
+    until("the end of the connection", Duration::from_secs(2), || upstream.open_connections() == 0).await;
+}
+
+#[tokio::test]
+async fn an_answer_without_a_word_costs_what_it_used() {
+    let upstream = FaultUpstream::start().await;
+    let usage = json!({"prompt_tokens": 100, "completion_tokens": 7, "cost": 0.000_5});
+    upstream.answering(move |request| Completion::text("").with_usage(Some(usage.clone())).answer(request));
+    for transport in TRANSPORTS {
+        let lease = Lease::root(Limits::none());
+        let cx = RunContext::standalone_with(caller(), lease.clone(), Vec::new());
+        let failed = complete(&by(patient(&upstream).model("m"), transport), hello(), &cx).await.unwrap_err();
+        assert_eq!(failed.code().as_str(), "model.empty");
+        let spent = lease.spent();
+        assert_eq!((spent.tokens, spent.micro_usd, spent.unpriced_calls), (Tokens(107), MicroUsd(500), 0));
+    }
+}
+
+#[tokio::test]
 async fn costs_come_from_wherever_they_stand() {
     let upstream = FaultUpstream::start().await;
     let price = Price::per_million(MicroUsd(1_000_000), MicroUsd(2_000_000));

@@ -9,7 +9,8 @@ use agent_core::{Attachment, Chunk, Finish, FinishReason, MicroUsd, ModelError, 
 use data_encoding::BASE64;
 use serde_json::Value;
 
-use super::calls::Calls;
+use super::calls::{Calls, Elements};
+use super::finish;
 use super::lenient::{Content, OrDefault};
 use super::usage::UsageFields;
 use super::wire::{Audio, CallPiece, Choice, Choices, Document, Groq, Message, ProviderFields, is_something, read};
@@ -26,6 +27,10 @@ pub(crate) struct AnswerDecoder {
     calls: Calls,
     kept: Kept,
     progress: Progress,
+    /// A first document that is no part of an answer.
+    stray: Option<ModelError>,
+    /// A usage that says that nothing was written.
+    unwritten: Option<Usage>,
     finish: Option<FinishReason>,
     model: Option<Arc<str>>,
     cost: Option<MicroUsd>,
@@ -56,6 +61,8 @@ impl AnswerDecoder {
             calls: Calls::default(),
             kept: Kept::default(),
             progress: Progress::Nothing,
+            stray: None,
+            unwritten: None,
             finish: None,
             model: None,
             cost: None,
@@ -73,7 +80,7 @@ impl AnswerDecoder {
             Ok(document) => document,
             // Google puts errors into a list.
             Err(_) if document.starts_with('[') && document.contains("\"error\"") => return Err(self.error(document)),
-            Err(problem) => return Err(failure::error(ModelErrorClass::Malformed).with_source(problem)),
+            Err(_) => return Err(self.unreadable(document)),
         };
         if is_something(error) || object.0 == "error" || (choices.is_none() && is_something(detail)) {
             return Err(self.error(document));
@@ -81,10 +88,14 @@ impl AnswerDecoder {
         if !model.is_empty() && self.model.as_deref() != Some(&*model.0) {
             self.model = Some(model.0.into());
         }
-        self.reach(if choices.is_some() { Progress::Begun } else { Progress::Documents });
-        if let Some(Choices(Some(choice))) = choices {
-            self.push_choice(choice);
+        if choices.is_none() && usage.is_none() && self.progress == Progress::Nothing {
+            self.stray = Some(self.unreadable(document));
         }
+        self.reach(if choices.is_some() { Progress::Begun } else { Progress::Documents });
+        let finish = match choices {
+            Some(Choices(Some(choice))) => self.push_choice(choice)?,
+            _ => None,
+        };
         if let Some(usage) = usage {
             self.push_usage(&usage.0);
         }
@@ -92,7 +103,8 @@ impl AnswerDecoder {
             let OrDefault(Groq { usage }) = read(x_groq);
             self.push_usage(&usage.0);
         }
-        Ok(())
+        // After the usage, since some reasons are failures.
+        finish.map_or(Ok(()), |reason| self.push_finish(&reason))
     }
 
     /// The failure that a document tells of.
@@ -100,9 +112,27 @@ impl AnswerDecoder {
         failure::in_answer(document, &self.secrets)
     }
 
+    /// The failure of what came instead of a document.
+    pub(crate) fn unreadable(&self, document: &str) -> ModelError {
+        failure::unreadable(document, &self.secrets)
+    }
+
     /// Notes what the answer cost, where that is known and does not stand in the answer.
     pub(crate) fn set_cost(&mut self, cost: Option<MicroUsd>) {
         self.cost = cost;
+    }
+
+    /// `error` with what the answer cost all the same.
+    pub(crate) fn with_cost(&self, error: ModelError) -> ModelError {
+        match self.cost {
+            Some(cost) => error.with_cost(cost),
+            None => error,
+        }
+    }
+
+    /// Whether a document came.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.progress > Progress::Nothing
     }
 
     /// The next chunk.
@@ -123,8 +153,13 @@ impl AnswerDecoder {
     /// nothing; [`ModelErrorClass::Empty`] when it said nothing, though it had room; [`ModelErrorClass::Malformed`] when nothing that
     /// came is part of an answer.
     pub(crate) fn end(&mut self) -> Result<(), ModelError> {
+        if let Some(usage) = self.unwritten.take().filter(|_| self.progress < Progress::Reasoned) {
+            self.chunks.push_back(Chunk::Usage(usage));
+        }
         let reason = match (self.finish.take(), self.progress) {
-            (_, Progress::Documents) => return Err(failure::error(ModelErrorClass::Malformed)),
+            (_, Progress::Documents) => {
+                return Err(self.stray.take().unwrap_or_else(|| failure::error(ModelErrorClass::Malformed)));
+            }
             (None, Progress::Reasoned | Progress::Said) => return Err(failure::error(ModelErrorClass::Cut)),
             (Some(reason), Progress::Said) => reason,
             (Some(FinishReason::ContentFilter), _) => return Err(failure::error(ModelErrorClass::ContentPolicy)),
@@ -132,7 +167,7 @@ impl AnswerDecoder {
             (Some(FinishReason::Length), _) => FinishReason::Length,
             _ => return Err(failure::error(ModelErrorClass::Empty)),
         };
-        self.calls.begin_all(&mut self.chunks);
+        self.calls.begin_last(&mut self.chunks);
         if let Some(opaque) = self.kept.seal(&self.asked) {
             self.chunks.push_back(Chunk::ReasoningOpaque(opaque));
         }
@@ -161,21 +196,32 @@ impl AnswerDecoder {
         }
     }
 
-    fn push_choice(&mut self, choice: Choice<'_>) {
-        let Choice { delta, message, finish_reason, usage, .. } = choice;
-        for message in [delta, message].into_iter().flatten() {
-            self.push_message(*message);
+    /// Takes a choice, and gives back why the model stopped, if it says so.
+    fn push_choice<'a>(&mut self, choice: Choice<'a>) -> Result<Option<Cow<'a, str>>, ModelError> {
+        let Choice { delta, message, finish_reason, usage, error, .. } = choice;
+        if let Some(delta) = delta {
+            self.push_message(*delta, Elements::Pieces)?;
         }
-        if !finish_reason.is_empty() && self.finish.is_none() {
-            self.finish = Some(reason(&finish_reason.0));
+        if let Some(message) = message {
+            self.push_message(*message, Elements::Whole)?;
         }
         if usage.is_some() {
             let OrDefault(usage) = read(usage);
             self.push_usage(&usage);
         }
+        if let Some(error) = error.filter(|error| is_something(Some(error))) {
+            return Err(self.error(error.get()));
+        }
+        Ok((!finish_reason.is_empty()).then_some(finish_reason.0))
     }
 
-    fn push_message(&mut self, message: Message<'_>) {
+    fn push_finish(&mut self, reason: &str) -> Result<(), ModelError> {
+        let reason = finish::read(reason).map_err(failure::error)?;
+        self.finish.get_or_insert(reason);
+        Ok(())
+    }
+
+    fn push_message(&mut self, message: Message<'_>, elements: Elements) -> Result<(), ModelError> {
         let Message { content, reasoning_content, reasoning, refusal, tool_calls, .. } = message;
         let (field, thoughts) = match reasoning_content.is_empty() {
             false => ("reasoning_content", reasoning_content.0),
@@ -213,18 +259,19 @@ impl AnswerDecoder {
         if message.images.is_some() {
             read::<Vec<Value>>(message.images).iter().for_each(|image| self.push_part(image));
         }
-        for mut call in tool_calls.into_iter().flatten() {
-            let extras = take_extras(&mut call);
+        for call in tool_calls.0.into_iter().flatten() {
             self.reach(Progress::Said);
-            let index = self.calls.push(call, &mut self.chunks);
+            let index = self.calls.push(&call, elements, &mut self.chunks)?;
+            let extras = extras(&call);
             if !extras.is_empty() {
                 self.kept.calls.entry(index).or_default().extend(extras);
             }
         }
         if is_something(message.function_call) {
             self.reach(Progress::Said);
-            self.calls.push_function(read(message.function_call), &mut self.chunks);
+            self.calls.push_function(read(message.function_call), &mut self.chunks)?;
         }
+        Ok(())
     }
 
     /// A part of a content that is a list: text, Mistral's thoughts, a picture. Others are nothing that a conversation could keep.
@@ -258,10 +305,11 @@ impl AnswerDecoder {
     fn push_usage(&mut self, usage: &UsageFields<'_>) {
         let reported = usage.report();
         self.cost = reported.cost.or(self.cost);
-        // A gateway that was told nothing says that nothing was written.
-        let is_wrong = |usage: &Usage| usage.output == Tokens::ZERO && self.progress >= Progress::Reasoned;
-        if let Some(usage) = reported.usage.filter(|usage| !is_wrong(usage)) {
-            self.chunks.push_back(Chunk::Usage(usage));
+        match reported.usage {
+            // A gateway that was told nothing says that nothing was written, which is wrong as soon as something came.
+            Some(usage) if usage.output == Tokens::ZERO => self.unwritten = Some(usage),
+            Some(usage) => self.chunks.push_back(Chunk::Usage(usage)),
+            None => {}
         }
     }
 
@@ -274,29 +322,14 @@ impl AnswerDecoder {
     fn say(&mut self, chunk: Chunk) {
         self.reach(if matches!(chunk, Chunk::Reasoning(_)) { Progress::Reasoned } else { Progress::Said });
         // Calls whose name was all there is of them come before what follows them.
-        if !self.calls.is_empty() {
-            self.calls.begin_all(&mut self.chunks);
-        }
+        self.calls.begin_last(&mut self.chunks);
         self.chunks.push_back(chunk);
     }
 }
 
-fn reason(text: &str) -> FinishReason {
-    match text {
-        "stop" => FinishReason::Stop,
-        "length" => FinishReason::Length,
-        "tool_calls" | "function_call" => FinishReason::Calls,
-        "content_filter" => FinishReason::ContentFilter,
-        _ => FinishReason::Other(text.into()),
-    }
-}
-
 /// What a call holds that its server wants to see again.
-fn take_extras(call: &mut CallPiece<'_>) -> serde_json::Map<String, Value> {
-    let fields = [
-        ("extra_content", call.extra_content.take()),
-        ("provider_specific_fields", call.provider_specific_fields.take()),
-    ];
+fn extras(call: &CallPiece<'_>) -> serde_json::Map<String, Value> {
+    let fields = [("extra_content", call.extra_content), ("provider_specific_fields", call.provider_specific_fields)];
     let kept = fields.into_iter().filter_map(|(name, raw)| {
         let value: Value = serde_json::from_str(raw?.get()).ok()?;
         let is_empty = value.as_object().is_none_or(|fields| fields.values().all(Value::is_null));

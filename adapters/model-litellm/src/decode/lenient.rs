@@ -15,7 +15,7 @@ pub(super) struct Text<'a>(pub(super) Cow<'a, str>);
 
 /// A number that is not negative, also one that is written as text or with a point.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct Count(pub(super) Option<u64>);
+pub(crate) struct Count(pub(crate) Option<u64>);
 
 /// The content of a message: text, or a list of parts.
 #[derive(Debug, Default, PartialEq)]
@@ -29,6 +29,16 @@ pub(super) enum Content<'a> {
 /// An object, or the default for whatever is none.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct OrDefault<T>(pub(crate) T);
+
+/// A list, which is empty for whatever is none. Its elements are there or `null`.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct ListOf<T>(pub(super) Vec<Option<T>>);
+
+impl<T> Default for ListOf<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
 
 impl Text<'_> {
     pub(super) fn is_empty(&self) -> bool {
@@ -164,6 +174,34 @@ impl<'de: 'a, 'a> Deserialize<'de> for Content<'a> {
             nothing!(visit_bool(bool), visit_u64(u64), visit_i64(i64), visit_f64(f64));
         }
         deserializer.deserialize_any(OfContent)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for ListOf<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OfList<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for OfList<T> {
+            type Value = ListOf<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<ListOf<T>, A::Error> {
+                let mut list = Vec::new();
+                while let Some(item) = items.next_element()? {
+                    list.push(item);
+                }
+                Ok(ListOf(list))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ListOf<T>, A::Error> {
+                skip_map(map)
+            }
+
+            nothing!(visit_bool(bool), visit_u64(u64), visit_i64(i64), visit_f64(f64), visit_str(&str));
+        }
+        deserializer.deserialize_any(OfList(PhantomData))
     }
 }
 

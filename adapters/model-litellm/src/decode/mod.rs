@@ -2,12 +2,13 @@
 
 mod answer;
 mod calls;
+mod finish;
 mod lenient;
 mod stream;
 mod usage;
 mod wire;
 
 pub(crate) use self::answer::AnswerDecoder;
-pub(crate) use self::lenient::OrDefault;
+pub(crate) use self::lenient::{Count, OrDefault};
 pub use self::stream::StreamDecoder;
 pub(crate) use self::usage::{UsageFields, micro_usd};

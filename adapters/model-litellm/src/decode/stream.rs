@@ -1,4 +1,4 @@
-//! From the bytes of a stream of server-sent events to chunks.
+//! From the bytes of an answer to chunks, be it a stream of server-sent events or one document.
 
 use std::sync::Arc;
 
@@ -10,9 +10,11 @@ use super::answer::AnswerDecoder;
 use crate::failure::{self, Secrets};
 use crate::limits::SizeLimits;
 
-/// Makes chunks of the bytes of a streamed answer, without I/O: for streams that come another way than over HTTP, and for tests.
+/// Makes chunks of the bytes of an answer, without I/O: for answers that come another way than over HTTP, and for tests.
 ///
-/// However the bytes are split, the chunks are the same. After an error, and after [`Chunk::Finish`], there are none.
+/// The bytes themselves tell whether they are a stream of server-sent events or one document: servers send either, whatever they are
+/// asked and whatever they call it. However they are split, the chunks are the same. After an error, and after [`Chunk::Finish`],
+/// there are none.
 ///
 /// ```
 /// use agent_core::Chunk;
@@ -29,15 +31,28 @@ use crate::limits::SizeLimits;
 /// ```
 #[derive(Debug)]
 pub struct StreamDecoder {
+    form: Form,
     events: SseDecoder,
     answer: AnswerDecoder,
     /// What came and is not decoded yet.
     input: Bytes,
+    /// The beginning of what came, for as long as nothing of it was an event.
+    beginning: Vec<u8>,
     /// How many more bytes the answer may have.
     room: usize,
     state: State,
     /// An error that comes after the chunks before it.
     failed: Option<ModelError>,
+}
+
+/// What the bytes are.
+#[derive(Debug)]
+enum Form {
+    /// Nobody can tell yet.
+    Unknown,
+    Events,
+    /// One document, whose bytes these are so far.
+    Document(Vec<u8>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -50,6 +65,9 @@ enum State {
     Over,
 }
 
+/// How much of an answer is looked at to tell what it is, when it is no answer.
+const BEGINNING: usize = 1_024;
+
 impl StreamDecoder {
     /// A decoder of an answer of the model that was asked for under this name.
     pub fn new(model: impl Into<Arc<str>>, sizes: SizeLimits) -> Self {
@@ -57,9 +75,16 @@ impl StreamDecoder {
     }
 
     pub(crate) fn within(answer: AnswerDecoder, sizes: SizeLimits) -> Self {
-        let events = SseDecoder::with_limit(sizes.event);
-        let room = sizes.response.get();
-        Self { events, answer, input: Bytes::new(), room, state: State::Open, failed: None }
+        Self {
+            form: Form::Unknown,
+            events: SseDecoder::with_limit(sizes.event),
+            answer,
+            input: Bytes::new(),
+            beginning: Vec::new(),
+            room: sizes.response.get(),
+            state: State::Open,
+            failed: None,
+        }
     }
 
     /// Takes more bytes. They are decoded by [`next_chunk`](Self::next_chunk), which has to have said `None` before.
@@ -71,6 +96,10 @@ impl StreamDecoder {
         let within = bytes.slice(..bytes.len().min(self.room));
         let is_too_much = within.len() < bytes.len();
         self.room -= within.len();
+        if !self.answer.has_begun() {
+            let room = BEGINNING.saturating_sub(self.beginning.len()).min(within.len());
+            self.beginning.extend_from_slice(&within[..room]);
+        }
         if self.input.has_remaining() {
             self.input = [std::mem::take(&mut self.input), within].concat().into();
         } else {
@@ -84,8 +113,11 @@ impl StreamDecoder {
 
     /// Says that no more bytes come.
     pub fn end(&mut self) {
-        if self.state == State::Open {
-            self.state = State::Ended;
+        if self.state != State::Open {
+            return;
+        }
+        self.state = State::Ended;
+        if !matches!(self.form, Form::Document(_)) {
             // Some servers leave out the blank line after the last event.
             self.input = [std::mem::take(&mut self.input), Bytes::from_static(b"\n\n")].concat().into();
         }
@@ -98,17 +130,10 @@ impl StreamDecoder {
                 return Some(Ok(chunk));
             }
             if self.state == State::Over {
-                return self.failed.take().map(Err);
+                return self.failed.take().map(|error| Err(self.answer.with_cost(error)));
             }
-            match self.events.next(&mut self.input) {
-                Some(Ok(SseEvent::Message(event))) => self.take(event.data.trim(), &event.event),
-                Some(Ok(SseEvent::Retry(_))) => {}
-                Some(Err(_)) => self.fail(failure::error(ModelErrorClass::TooLarge)),
-                None if self.state == State::Open => return None,
-                None => match self.failed.take() {
-                    Some(error) => self.fail(error),
-                    None => self.finish(),
-                },
+            if !self.decode() {
+                return None;
             }
         }
     }
@@ -127,7 +152,64 @@ impl StreamDecoder {
     /// Ends it because of `error`, which it gives back.
     pub(crate) fn give_up(&mut self, error: ModelError) -> ModelError {
         self.state = State::Over;
-        error
+        self.answer.with_cost(error)
+    }
+
+    /// Goes on with what came. Tells whether there was anything to do.
+    fn decode(&mut self) -> bool {
+        match &mut self.form {
+            Form::Unknown => self.tell_form(),
+            Form::Document(document) => {
+                document.extend_from_slice(&std::mem::take(&mut self.input));
+                let document = match self.state {
+                    State::Open => return false,
+                    _ => std::mem::take(document),
+                };
+                match self.failed.take() {
+                    Some(error) => self.fail(error),
+                    None => self.finish_document(&document),
+                }
+                true
+            }
+            Form::Events => self.decode_event(),
+        }
+    }
+
+    /// Tells by the first byte that says something what the bytes are. No event begins with a bracket.
+    fn tell_form(&mut self) -> bool {
+        let says_nothing = |byte: &&u8| byte.is_ascii_whitespace() || BYTE_ORDER_MARK.contains(*byte);
+        self.form = match self.input.iter().find(|byte| !says_nothing(byte)) {
+            Some(b'{' | b'[') => Form::Document(Vec::new()),
+            Some(b'<') => {
+                // Something for people: whatever answers there is no API.
+                self.fail(failure::error(ModelErrorClass::NotFound));
+                Form::Events
+            }
+            None if self.state == State::Open => return false,
+            _ => Form::Events,
+        };
+        true
+    }
+
+    fn finish_document(&mut self, document: &[u8]) {
+        let document = String::from_utf8_lossy(document);
+        let pushed = self.answer.push(document.trim_start_matches('\u{feff}').trim());
+        self.state = State::Over;
+        self.failed = pushed.and_then(|()| self.answer.end_whole()).err();
+    }
+
+    fn decode_event(&mut self) -> bool {
+        match self.events.next(&mut self.input) {
+            Some(Ok(SseEvent::Message(event))) => self.take(event.data.trim(), &event.event),
+            Some(Ok(SseEvent::Retry(_))) => {}
+            Some(Err(_)) => self.fail(failure::error(ModelErrorClass::TooLarge)),
+            None if self.state == State::Open => return false,
+            None => match self.failed.take() {
+                Some(error) => self.fail(error),
+                None => self.finish_without_done(),
+            },
+        }
+        true
     }
 
     fn take(&mut self, data: &str, event: &str) {
@@ -147,7 +229,7 @@ impl StreamDecoder {
 
     fn is_last_half(&self, error: &ModelError) -> bool {
         let has_come_to_its_end = self.state == State::Ended && self.failed.is_none() && !self.input.has_remaining();
-        has_come_to_its_end && error.class == ModelErrorClass::Malformed
+        has_come_to_its_end && error.class == ModelErrorClass::Malformed && self.answer.has_begun()
     }
 
     fn finish(&mut self) {
@@ -156,9 +238,27 @@ impl StreamDecoder {
         self.failed = self.answer.end().err();
     }
 
+    /// Ends a stream that has no more bytes. What came may be nothing of events.
+    fn finish_without_done(&mut self) {
+        self.finish();
+        let beginning = String::from_utf8_lossy(&self.beginning);
+        if !self.answer.has_begun() && !beginning.lines().all(is_of_events) {
+            self.failed = Some(self.answer.unreadable(&beginning));
+        }
+    }
+
     fn fail(&mut self, error: ModelError) {
         self.state = State::Over;
         self.input.clear();
         self.failed = Some(error);
     }
+}
+
+const BYTE_ORDER_MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
+
+/// Whether a line may stand in a stream of events.
+fn is_of_events(line: &str) -> bool {
+    let line = line.trim_start_matches('\u{feff}');
+    let field = line.split(':').next().unwrap_or_default();
+    matches!(field.trim_end(), "" | "data" | "event" | "id" | "retry")
 }

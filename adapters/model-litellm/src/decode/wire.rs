@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::lenient::{Content, Count, OrDefault, Text};
+use super::lenient::{Content, Count, ListOf, OrDefault, Text};
 use super::usage::UsageFields;
 
 /// An answer, or an event of one.
@@ -55,6 +55,9 @@ pub(super) struct Choice<'a> {
     /// Where Moonshot puts the usage of a stream.
     #[serde(borrow)]
     pub(super) usage: Option<&'a RawValue>,
+    /// Where OpenRouter puts what its provider said in the middle of an answer.
+    #[serde(borrow)]
+    pub(super) error: Option<&'a RawValue>,
 }
 
 /// A message, or the next piece of one.
@@ -72,7 +75,7 @@ pub(super) struct Message<'a> {
     #[serde(borrow)]
     pub(super) refusal: Text<'a>,
     #[serde(borrow)]
-    pub(super) tool_calls: Option<Vec<CallPiece<'a>>>,
+    pub(super) tool_calls: ListOf<CallPiece<'a>>,
     /// A call as it was before there were several.
     #[serde(borrow)]
     pub(super) function_call: Option<&'a RawValue>,
@@ -148,9 +151,9 @@ pub(super) fn read<'a, T: Deserialize<'a> + Default>(raw: Option<&'a RawValue>) 
     raw.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
 }
 
-/// Whether there is a value, and not `null`.
+/// Whether there is a value, and not one of those that stand for none.
 pub(super) fn is_something(raw: Option<&RawValue>) -> bool {
-    raw.is_some_and(|raw| raw.get() != "null")
+    raw.is_some_and(|raw| !matches!(raw.get(), "null" | "\"\"" | "{}" | "[]" | "false" | "0"))
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Choices<'a> {

@@ -108,6 +108,7 @@ const PHRASES: &[(&str, ModelErrorClass)] = &[
     ("unknown model", NotFound),
     ("incorrect api key", Auth),
     ("invalid api key", Auth),
+    ("api key not valid", Auth),
     ("exceeded your current quota", QuotaExhausted),
     ("insufficient balance", QuotaExhausted),
     ("budget has been exceeded", QuotaExhausted),
@@ -170,6 +171,8 @@ fn by_status(status: Option<u16>) -> ModelErrorClass {
         403 => Permission,
         404 | 405 | 410 => NotFound,
         408 => FirstTokenTimeout,
+        // What is too large to be taken is so by the conversation.
+        413 => ContextOverflow,
         // Neither is about this request: another one was in the way, or came too early.
         409 | 425 => Unavailable,
         429 => RateLimited,

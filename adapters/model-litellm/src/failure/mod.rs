@@ -59,14 +59,13 @@ pub(crate) fn broken(problem: reqwest::Error) -> ModelError {
 }
 
 /// An answer whose status says that there is none.
-pub(crate) async fn refused(response: Response, gateway: &Gateway, clock: &Clock) -> ModelError {
+pub(crate) async fn refused(response: Response, call_id: Option<&str>, gateway: &Gateway, clock: &Clock) -> ModelError {
     let (status, headers) = (response.status(), response.headers().clone());
     let is_text = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
     let mut body = Vec::new();
     // Who refuses and then goes on for ever, or falls silent, has refused all the same.
     let _ = clock.until_first_token(timeout(PATIENCE, read_some(response, &mut body))).await;
-    let text = gateway.secrets().scrub(&String::from_utf8_lossy(&body));
-    let said = Said::in_body(&text).with_status(status.as_u16());
+    let said = Said::in_body(&String::from_utf8_lossy(&body), gateway.secrets()).with_status(status.as_u16());
     let config = gateway.config();
     let has_no_key = config.api_key.is_none() && config.headers.is_empty();
     let class = if has_no_key && is_text && status.as_u16() == 500 && config.dialect == Dialect::LiteLlm {
@@ -75,7 +74,6 @@ pub(crate) async fn refused(response: Response, gateway: &Gateway, clock: &Clock
     } else {
         said.class()
     };
-    let call_id = headers.get("x-litellm-call-id").and_then(|id| id.to_str().ok());
     let wait = retry_after::in_headers(&headers).or(said.retry_after());
     tracing::debug!(status = status.as_u16(), call_id, code = class.code().as_str(), "the gateway refused");
     told(class, said, wait, call_id)
@@ -83,9 +81,14 @@ pub(crate) async fn refused(response: Response, gateway: &Gateway, clock: &Clock
 
 /// An error that came in place of an answer, or in the middle of one.
 pub(crate) fn in_answer(document: &str, secrets: &Secrets) -> ModelError {
-    let said = Said::in_body(&secrets.scrub(document));
+    let said = Said::in_body(document, secrets);
     let (class, wait) = (said.class(), said.retry_after());
     told(class, said, wait, None)
+}
+
+/// What came where an answer was awaited. A parser's own words would quote it.
+pub(crate) fn unreadable(document: &str, secrets: &Secrets) -> ModelError {
+    error(ModelErrorClass::Malformed).with_source(Said::in_words(document, secrets).into_error(None))
 }
 
 fn told(class: ModelErrorClass, said: Said, wait: Option<Duration>, call_id: Option<&str>) -> ModelError {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use agent_core::ModelErrorClass;
 use serde_json::Value;
 
-use super::{classify, retry_after};
+use super::{Secrets, classify, retry_after};
 
 /// How much of a server's words is kept.
 const MAX_WORDS: usize = 2_000;
@@ -44,14 +44,19 @@ pub(crate) struct Said {
 
 impl Said {
     /// What the body of a failure says, be it JSON or not.
-    pub(crate) fn in_body(body: &str) -> Self {
+    pub(crate) fn in_body(body: &str, secrets: &Secrets) -> Self {
         match serde_json::from_str(body) {
-            Ok(document) => Self::in_document(&document),
-            Err(_) => Self { message: shorten(body.trim()), ..Self::default() },
+            Ok(document) => Self::in_document(&document, secrets),
+            Err(_) => Self::in_words(body, secrets),
         }
     }
 
-    fn in_document(document: &Value) -> Self {
+    /// What came, as it is.
+    pub(crate) fn in_words(words: &str, secrets: &Secrets) -> Self {
+        Self { message: shorten(secrets.scrub(words).trim()), ..Self::default() }
+    }
+
+    fn in_document(document: &Value, secrets: &Secrets) -> Self {
         // Google puts errors into a list.
         let document = document.get(0).unwrap_or(document);
         let error = match &document["error"] {
@@ -59,7 +64,7 @@ impl Said {
             error => error,
         };
         let text = |value: &Value| match value {
-            Value::String(text) if !text.is_empty() => Some(text.clone()),
+            Value::String(text) if !text.is_empty() => Some(secrets.scrub(text)),
             Value::Number(number) => Some(number.to_string()),
             _ => None,
         };
@@ -72,7 +77,7 @@ impl Said {
                 .or_else(|| text(&error["status"]).filter(|status| status.parse::<u16>().is_err())),
             code: text(&error["code"]),
             inner_code: text(&error["innererror"]["code"]),
-            message: shorten(&message.unwrap_or_else(|| document.to_string())),
+            message: shorten(&message.unwrap_or_else(|| secrets.scrub(&document.to_string()))),
             retry: delay.and_then(retry_after::in_text),
         }
     }

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 const HIDDEN: &str = "[secret]";
 
 /// Shorter ones would be found in words that have nothing to do with them, and are no secrets.
-const SHORTEST: usize = 6;
+const SHORTEST: usize = 4;
 
 /// The keys of a gateway, shared by all its calls.
 #[derive(Debug, Clone, Default)]
@@ -23,7 +23,12 @@ impl Secrets {
 }
 
 impl FromIterator<SecretString> for Secrets {
+    /// Of a value such as `Bearer sk-1234` the last word is a secret by itself.
     fn from_iter<I: IntoIterator<Item = SecretString>>(secrets: I) -> Self {
-        Self(secrets.into_iter().collect())
+        let words = |secret: SecretString| {
+            let word = secret.expose_secret().rsplit(' ').next().map(SecretString::from);
+            [Some(secret), word].into_iter().flatten()
+        };
+        Self(secrets.into_iter().flat_map(words).collect())
     }
 }

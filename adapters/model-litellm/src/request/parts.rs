@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 /// [`ModelErrorClass::BadRequest`] for what chat completions have no part for: a recording in another form than wav or mp3, a file
 /// that is only an address.
 pub(super) fn part(attachment: &Attachment) -> Result<Value, ModelError> {
-    let kind = &*attachment.media_type;
+    let kind = &*attachment.media_type.to_ascii_lowercase();
     match (kind.split_once('/').map_or(kind, |(family, _)| family), &attachment.source) {
         ("image", source) => Ok(json!({"type": "image_url", "image_url": {"url": url(kind, source)}})),
         ("video", source) => Ok(json!({"type": "video_url", "video_url": {"url": url(kind, source)}})),

@@ -46,7 +46,10 @@ pub struct Capabilities {
 }
 
 /// What tokens cost, in micro-USD for a million tokens: the figure of a price list, which quotes dollars a million.
+///
+/// As configuration: `{"input": 150000, "output": 600000}`, with `cached_input` where cached tokens cost something else.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "PriceFields")]
 #[non_exhaustive]
 pub struct Price {
     /// Tokens read.
@@ -55,6 +58,22 @@ pub struct Price {
     pub output: MicroUsd,
     /// Tokens read from the provider's cache.
     pub cached_input: MicroUsd,
+}
+
+/// A [`Price`] as it is written down.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PriceFields {
+    input: MicroUsd,
+    output: MicroUsd,
+    cached_input: Option<MicroUsd>,
+}
+
+impl From<PriceFields> for Price {
+    fn from(fields: PriceFields) -> Self {
+        let price = Self::per_million(fields.input, fields.output);
+        fields.cached_input.map_or(price, |cached| price.with_cached_input(cached))
+    }
 }
 
 impl ModelInfo {

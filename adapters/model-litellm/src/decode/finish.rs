@@ -1,0 +1,21 @@
+//! Why a model stopped, in the words of OpenAI's API and in those that gateways let through.
+
+use agent_core::{FinishReason, ModelErrorClass};
+
+/// What a server's word for it means.
+///
+/// # Errors
+///
+/// The class of failure that it is: some servers say so that they broke off. A word that nobody knows is kept, and no failure.
+pub(super) fn read(word: &str) -> Result<FinishReason, ModelErrorClass> {
+    Ok(match word {
+        "stop" => FinishReason::Stop,
+        "length" | "max_tokens" | "MAX_TOKENS" | "model_length" | "max_output_tokens" => FinishReason::Length,
+        "tool_calls" | "function_call" | "tool_use" => FinishReason::Calls,
+        "content_filter" | "content_filtered" | "SAFETY" | "RECITATION" | "BLOCKLIST" | "PROHIBITED_CONTENT"
+        | "SPII" | "sensitive" => FinishReason::ContentFilter,
+        "error" | "abort" | "aborted" | "cancelled" => return Err(ModelErrorClass::Cut),
+        "insufficient_system_resource" => return Err(ModelErrorClass::Overloaded),
+        other => FinishReason::Other(other.into()),
+    })
+}
