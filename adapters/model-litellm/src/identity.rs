@@ -1,12 +1,12 @@
 //! Whose call this is, as the gateway is told.
 
-use std::fmt::Write;
+use std::fmt::{self, Display, Write};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use agent_core::{Identity, RunContext};
+use agent_core::{CallPath, Identity, RunContext};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Serialize, Serializer};
 use uuid::{Builder, Uuid};
@@ -35,25 +35,26 @@ impl<'a> CallIdentity<'a> {
         let config = gateway.config();
         let call_id = call_id();
         let mut headers = gateway.headers().clone();
-        let mut put = |name: HeaderName, value: &str| {
-            if let Ok(value) = HeaderValue::from_str(value) {
+        let mut text = String::with_capacity(64);
+        let mut put = |name: HeaderName, write: &dyn Fn(&mut String) -> fmt::Result| {
+            text.clear();
+            if let (Ok(()), Ok(value)) = (write(&mut text), HeaderValue::from_str(&text)) {
                 headers.insert(name, value);
             }
         };
-        put(TRACE_PARENT, &trace_parent(cx, call_id));
+        put(TRACE_PARENT, &|text| write_trace_parent(text, cx, call_id));
         let is_litellm = config.dialect == Dialect::LiteLlm;
         if is_litellm {
-            put(CALL_ID, call_id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()));
+            put(CALL_ID, &|text| write!(text, "{call_id}"));
             // It gives up a little earlier, so that its word on what happened arrives. It takes fractions, and zero for none.
-            let milliseconds = (time - (time / 20).min(Duration::from_secs(1))).as_millis().max(1);
-            put(TIMEOUT, &format!("{}.{:03}", milliseconds / 1_000, milliseconds % 1_000));
+            let time = (time - (time / 20).min(Duration::from_secs(1))).max(Duration::from_millis(1));
+            put(TIMEOUT, &|text| write!(text, "{}.{:03}", time.as_secs(), time.subsec_millis()));
         }
         let tells = is_litellm && config.identification == Identification::Gateway;
         if tells {
-            put(END_USER, &end_user(cx));
+            put(END_USER, &|text| write_end_user(text, cx));
         }
-        let path = || cx.path().to_string();
-        Self { call_id, headers, metadata: tells.then(|| Metadata { identity: cx.identity(), path: path() }) }
+        Self { call_id, headers, metadata: tells.then(|| Metadata { identity: cx.identity(), path: cx.path() }) }
     }
 }
 
@@ -72,36 +73,42 @@ fn call_id() -> Uuid {
 }
 
 /// W3C's header: the run's trace, and a span of this call.
-fn trace_parent(cx: &RunContext, call_id: Uuid) -> String {
+fn write_trace_parent(text: &mut String, cx: &RunContext, call_id: Uuid) -> fmt::Result {
     // The second half of a UUID of version 7 is random, and its variant bits keep it from being zero.
     let (_, span) = call_id.as_u64_pair();
-    format!("00-{}-{span:016x}-01", cx.identity().trace_id)
+    write!(text, "00-{}-{span:016x}-01", cx.identity().trace_id)
 }
 
 /// The user within the tenant, since users of two tenants may have one name. A header takes ASCII only, and the stroke between the
 /// two is the only one.
-fn end_user(cx: &RunContext) -> String {
+fn write_end_user(text: &mut String, cx: &RunContext) -> fmt::Result {
     let caller = cx.caller();
-    let (tenant, user) = (caller.tenant.as_str(), caller.user.as_str());
-    let mut encoded = String::with_capacity(tenant.len() + user.len() + 1);
-    for (part, end) in [(tenant, "/"), (user, "")] {
+    for (part, end) in [(caller.tenant.as_str(), "/"), (caller.user.as_str(), "")] {
         for byte in part.bytes() {
             match byte {
-                b'!'..=b'~' if !matches!(byte, b'%' | b'/') => encoded.push(char::from(byte)),
-                // Writing to a text does not fail.
-                byte => drop(write!(encoded, "%{byte:02X}")),
+                b'!'..=b'~' if !matches!(byte, b'%' | b'/') => text.push(char::from(byte)),
+                byte => write!(text, "%{byte:02X}")?,
             }
         }
-        encoded.push_str(end);
+        text.push_str(end);
     }
-    encoded
+    Ok(())
 }
 
 /// What LiteLLM logs with the call, and finds it by. It does not go to the model's provider.
 #[derive(Debug)]
 pub(crate) struct Metadata<'a> {
     identity: &'a Identity,
-    path: String,
+    path: &'a CallPath,
+}
+
+/// A text as something shows itself, which is not put together before it is sent.
+struct Shown<T>(T);
+
+impl<T: Display> Serialize for Shown<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
 }
 
 impl Serialize for Metadata<'_> {
@@ -112,12 +119,12 @@ impl Serialize for Metadata<'_> {
             #[serde(flatten)]
             identity: &'a Identity,
             session_id: agent_core::TaskId,
-            path: &'a str,
-            tags: [String; 2],
+            path: Shown<&'a CallPath>,
+            tags: [Shown<fmt::Arguments<'a>>; 2],
         }
         let identity = self.identity;
         let agent = identity.sub_agent_id.as_ref().unwrap_or(&identity.main_agent_id);
-        let tags = [format!("tenant:{}", identity.tenant_id), format!("agent:{agent}")];
-        Fields { identity, session_id: identity.task_id, path: &self.path, tags }.serialize(serializer)
+        let tags = [Shown(format_args!("tenant:{}", identity.tenant_id)), Shown(format_args!("agent:{agent}"))];
+        Fields { identity, session_id: identity.task_id, path: Shown(self.path), tags }.serialize(serializer)
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use agent_core::{Chunk, ModelError, ModelStream};
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
-use futures_util::{Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt};
 use reqwest::Response;
 use tokio::runtime::Handle;
 use tokio::task::coop::consume_budget;
@@ -26,7 +26,7 @@ const PIECES_AFTER_END: usize = 16;
 /// The chunks of `response`. Dropping the stream closes its connection, unless the answer has ended.
 pub(crate) fn stream(response: Response, decoder: StreamDecoder, clock: Clock) -> ModelStream {
     let body = response.bytes_stream().boxed();
-    Answering { body, decoder, watch: clock.watch(), has_answered: false }.boxed()
+    Answering { body, decoder, watch: clock.watch(), has_answered: false, is_read: false }.boxed()
 }
 
 struct Answering {
@@ -35,13 +35,15 @@ struct Answering {
     watch: Watch,
     /// Whether the last chunk was given out, though the body may go on.
     has_answered: bool,
+    /// Whether the body was read to its end.
+    is_read: bool,
 }
 
 impl Stream for Answering {
     type Item = Result<Chunk, ModelError>;
 
     fn poll_next(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Self { body, decoder, watch, has_answered } = &mut *self;
+        let Self { body, decoder, watch, has_answered, is_read } = &mut *self;
         loop {
             match decoder.next_chunk() {
                 Some(Ok(chunk)) => {
@@ -68,6 +70,7 @@ impl Stream for Answering {
                     continue;
                 }
                 Ok(Poll::Ready(None)) => {
+                    *is_read = true;
                     decoder.end();
                     continue;
                 }
@@ -89,7 +92,10 @@ impl Drop for Answering {
     /// Reads the end of the body of an answer that was read to its own end, which most often is on its way: a connection whose body
     /// is not at its end is closed.
     fn drop(&mut self) {
-        let (true, Ok(runtime)) = (self.has_answered, Handle::try_current()) else { return };
+        if !self.has_answered || self.is_read || matches!(self.body.next().now_or_never(), Some(None)) {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else { return };
         let body = std::mem::replace(&mut self.body, stream::empty().boxed());
         runtime.spawn(timeout(LINGER, body.take(PIECES_AFTER_END).for_each(async |_| {})));
     }

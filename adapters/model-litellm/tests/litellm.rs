@@ -11,7 +11,6 @@ use agent_core::{
 };
 use futures_util::StreamExt;
 use model_litellm::{Gateway, GatewayConfig, GatewayModel, RetryOwner, Timeouts, Transport};
-use serde_json::json;
 use testkit::{FaultUpstream, caller, conformance, faults, somebody};
 use tokio::sync::{Mutex, MutexGuard};
 

@@ -1,5 +1,6 @@
 //! From the bytes of an answer to chunks, be it a stream of server-sent events or one document.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use agent_core::{Chunk, ModelError, ModelErrorClass};
@@ -51,8 +52,8 @@ enum Form {
     /// Nobody can tell yet.
     Unknown,
     Events,
-    /// One document, whose bytes these are so far.
-    Document(Vec<u8>),
+    /// One document, which most often comes in one piece.
+    Document(Vec<Bytes>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -159,15 +160,18 @@ impl StreamDecoder {
     fn decode(&mut self) -> bool {
         match &mut self.form {
             Form::Unknown => self.tell_form(),
-            Form::Document(document) => {
-                document.extend_from_slice(&std::mem::take(&mut self.input));
-                let document = match self.state {
+            Form::Document(pieces) => {
+                if self.input.has_remaining() {
+                    pieces.push(std::mem::take(&mut self.input));
+                }
+                let pieces = match self.state {
                     State::Open => return false,
-                    _ => std::mem::take(document),
+                    _ => std::mem::take(pieces),
                 };
-                match self.failed.take() {
-                    Some(error) => self.fail(error),
-                    None => self.finish_document(&document),
+                match (self.failed.take(), &*pieces) {
+                    (Some(error), _) => self.fail(error),
+                    (None, [document]) => self.finish_document(document),
+                    (None, pieces) => self.finish_document(&pieces.concat()),
                 }
                 true
             }
@@ -192,7 +196,8 @@ impl StreamDecoder {
     }
 
     fn finish_document(&mut self, document: &[u8]) {
-        let document = String::from_utf8_lossy(document);
+        // Most are sound, which is seen in less time than a repaired one is made.
+        let document = str::from_utf8(document).map_or_else(|_| String::from_utf8_lossy(document), Cow::Borrowed);
         let pushed = self.answer.push(document.trim_start_matches('\u{feff}').trim());
         self.state = State::Over;
         self.failed = pushed.and_then(|()| self.answer.end_whole()).err();

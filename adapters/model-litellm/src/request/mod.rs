@@ -45,7 +45,7 @@ pub(crate) fn body(request: &ChatRequest, plan: Plan<'_>) -> Result<Vec<u8>, Mod
     let memory_of = (plan.settings.reasoning == ReasoningReturn::AsItCame).then_some(plan.model);
     let messages = messages::messages(request, instructions, memory_of)?;
     let body = Body { request, plan, messages };
-    let mut document = Vec::with_capacity(request.conversation.size() + 1_024);
+    let mut document = Vec::with_capacity(request.conversation.size() + 2_048);
     let written = serde_json::to_writer(&mut document, &body);
     written.map(|()| document).map_err(|problem| failure::error(ModelErrorClass::BadRequest).with_source(problem))
 }

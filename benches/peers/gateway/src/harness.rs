@@ -10,8 +10,6 @@ use tokio::runtime::Runtime;
 use crate::sides::{Side, sides};
 use crate::verdict;
 
-const BLOCKS: usize = 40;
-
 /// What was measured of one scenario.
 pub struct Comparison {
     scenario: &'static str,
@@ -28,10 +26,10 @@ impl Comparison {
         chunks: usize,
         runtime: &Runtime,
     ) -> anyhow::Result<Self> {
-        let per_block = if chunks > 100 { 20 } else { 200 };
+        let (blocks, per_block) = if chunks > 100 { (40, 20) } else { (100, 200) };
         let sides = runtime.block_on(async { sides(address, model) })?;
         let mut samples: Vec<(&'static str, Vec<f64>)> = sides.iter().map(|(name, _)| (*name, Vec::new())).collect();
-        for block in 0..=BLOCKS {
+        for block in 0..=blocks {
             for ((name, side), (_, samples)) in sides.iter().zip(&mut samples) {
                 let time = runtime.block_on(time(&**side, per_block, chunks, name))?;
                 // The first block warms up.

@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 use crate::upstream::{CHUNKS, SHORT};
 
 const KEY: &str = "sk-bench";
+const ID: &str = "019357e2-4f5c-7d3a-8b1e-6f0a2c4d8e90";
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const QUESTION: &str = "Where is my order A-1042, which I sent for last Monday?";
 
 type Call<'a> = Pin<Box<dyn Future<Output = anyhow::Result<usize>> + 'a>>;
@@ -39,10 +41,12 @@ pub fn sides(address: &str, model: &'static str) -> anyhow::Result<Vec<(&'static
     let streams = model != SHORT;
     let mut sides = vec![("bytes", bytes(&base, model, streams)?)];
     if !streams {
-        sides.push(("bare", bare(&base, model)?));
+        sides.push(("bare", bare(&base, model, false)?));
+        sides.push(("compatible", adjutant(GatewayConfig::compatible(&base), model, streams)?));
+        sides.push(("bare, who asks", bare(&base, model, true)?));
     }
     sides.extend([
-        ("adjutant", adjutant(&base, model, streams)?),
+        ("adjutant", adjutant(GatewayConfig::litellm(&base), model, streams)?),
         ("async-openai", async_openai(&base, model, streams)),
         ("rig", rig(&base, model, streams)),
     ]);
@@ -63,12 +67,28 @@ fn client() -> anyhow::Result<reqwest::Client> {
 }
 
 /// The bare HTTP client, and what anybody writes around it: a document out, a document in, text and usage read from it.
-fn bare(base: &str, model: &'static str) -> anyhow::Result<Box<dyn Side>> {
+///
+/// It tells LiteLLM who asks or not, as the adapter's two profiles do: so each is compared with a request that says the same.
+fn bare(base: &str, model: &'static str, tells: bool) -> anyhow::Result<Box<dyn Side>> {
     let client = client()?;
     let url = format!("{base}/chat/completions");
     Ok(Box::new(async move || {
-        let body = serde_json::to_vec(&body(model, false))?;
-        let request = client.post(&url).bearer_auth(KEY).header("content-type", "application/json").body(body);
+        let mut body = body(model, false);
+        let mut request = client.post(&url).bearer_auth(KEY).header("content-type", "application/json");
+        if tells {
+            body["num_retries"] = 0.into();
+            body["disable_fallbacks"] = true.into();
+            body["metadata"] = json!({
+                "trace_id": TRACE, "tenant_id": "acme", "user_id": "ann", "task_id": ID, "run_id": ID,
+                "main_agent_id": "host", "session_id": ID, "path": "/", "tags": ["tenant:acme", "agent:host"],
+            });
+            request = request
+                .header("traceparent", format!("00-{TRACE}-b7ad6b7169203331-01"))
+                .header("x-litellm-call-id", ID)
+                .header("x-litellm-timeout", "599.000")
+                .header("x-litellm-end-user-id", "acme/ann");
+        }
+        let request = request.body(serde_json::to_vec(&body)?);
         let bytes = request.send().await?.error_for_status()?.bytes().await?;
         let document: Value = serde_json::from_slice(&bytes)?;
         let text = document["choices"][0]["message"]["content"].as_str().context("there is a text")?.to_owned();
@@ -99,10 +119,10 @@ fn bytes(base: &str, model: &str, streams: bool) -> anyhow::Result<Box<dyn Side>
     }))
 }
 
-fn adjutant(base: &str, model: &'static str, streams: bool) -> anyhow::Result<Box<dyn Side>> {
+fn adjutant(config: GatewayConfig, model: &'static str, streams: bool) -> anyhow::Result<Box<dyn Side>> {
     let transport = if streams { Transport::Stream } else { Transport::Whole };
     let settings = ModelSettings::default().with_transport(transport);
-    let gateway = Gateway::new(GatewayConfig::litellm(base).with_api_key(KEY))?;
+    let gateway = Gateway::new(config.with_api_key(KEY))?;
     let model = gateway.model(model).with_settings(settings);
     let cx = RunContext::standalone(Caller::new("acme", "ann")?);
     Ok(Box::new(async move || {
