@@ -3,6 +3,7 @@
 use crate::budget::Exceeded;
 use crate::error::{BoxError, ErrorCode, InvalidValue};
 use crate::fit::ContextError;
+use crate::graph::GraphFailure;
 use crate::journal::JournalError;
 use crate::message::CallFailure;
 use crate::model::{ModelError, ModelErrorClass};
@@ -57,6 +58,9 @@ pub enum AgentError {
     /// Answers to a suspended run were refused; nothing changed.
     #[error(transparent)]
     Resume(#[from] ResumeError),
+    /// A graph failed by its own fault.
+    #[error(transparent)]
+    Graph(#[from] GraphFailure),
     /// The agent's own words about why it failed.
     #[error("{}", .0.message)]
     Failed(CallFailure),
@@ -139,6 +143,7 @@ impl AgentError {
             Self::Journal(error) => error.code(),
             Self::State(error) => error.code(),
             Self::Resume(error) => error.code(),
+            Self::Graph(failure) => failure.code(),
             Self::Failed(failure) => failure.code.clone(),
             Self::Internal(_) => ErrorCode::new("run.internal"),
             Self::Panicked => ErrorCode::new("run.panicked"),
@@ -184,6 +189,11 @@ impl AgentError {
     /// A state whose body makes no sense.
     pub fn unreadable_state(state: &AgentState, problem: impl ToString) -> Self {
         StateError::Unreadable { agent: state.agent.to_string(), problem: problem.to_string() }.into()
+    }
+
+    /// Whether it ends the whole run, and not only the agent where it happened.
+    pub(crate) const fn stops_the_run(&self) -> bool {
+        matches!(self, Self::Journal(_) | Self::State(_) | Self::Panicked | Self::Cancelled | Self::Deadline)
     }
 
     /// Whether the model said that the conversation is too long for it.

@@ -77,6 +77,12 @@ impl EventKind {
         Self::Finished(Box::new(Ending { provenance: Some(provenance), ..Ending::new(status, spent) }))
     }
 
+    /// A graph is done.
+    #[must_use]
+    pub fn completed(spent: Spend) -> Self {
+        Self::Finished(Box::new(Ending::new(ResultStatus::Completed, spent)))
+    }
+
     /// An agent failed.
     #[must_use]
     pub fn failed(error: &AgentError, spent: Spend) -> Self {

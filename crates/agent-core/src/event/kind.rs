@@ -99,6 +99,36 @@ pub enum EventKind {
         /// Which levels were gone through, such as `model>rule`.
         fallback_path: Arc<str>,
     },
+    /// A graph began to run a node. The event's path is the task's.
+    NodeStarted {
+        /// The node.
+        node: Arc<str>,
+        /// The step, from zero.
+        step: u32,
+        /// Which of the node's tasks in the step, from zero.
+        ordinal: u32,
+    },
+    /// A node is done. The event's path is the task's.
+    NodeFinished {
+        /// The node.
+        node: Arc<str>,
+        /// What it wrote.
+        update: Arc<Value>,
+    },
+    /// A node failed. The event's path is the task's.
+    NodeFailed {
+        /// The node.
+        node: Arc<str>,
+        /// Why.
+        code: Box<ErrorCode>,
+    },
+    /// What the nodes of a step wrote was taken in.
+    StateChanged {
+        /// The step that comes next.
+        step: u32,
+        /// The whole state.
+        state: Arc<Value>,
+    },
     /// An event of the host's own.
     Custom {
         /// Its name.

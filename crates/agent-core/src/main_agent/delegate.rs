@@ -1,6 +1,5 @@
 //! Delegating to a Sub-Agent: inline, resumed, or as a task of its own.
 
-use std::collections::HashSet;
 use std::mem;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -115,12 +114,7 @@ impl Site<'_> {
 
     /// A child that waits: each of its waits must have come up in it or below it, once, or its answer could not find it.
     fn suspended(&self, suspension: Suspension, progress: &mut Progress, known: &[Pending]) -> Settlement {
-        let ids: HashSet<&PendingId> = suspension.pending.iter().map(|pending| &pending.id).collect();
-        let is_own = |id: &PendingId| {
-            id.run == self.cx.run_id() && id.path.starts_with(self.cx.path()) && !self.cx.run().answered.contains(id)
-        };
-        let idle = ids.is_empty() && !suspension.runnable;
-        if idle || ids.len() < suspension.pending.len() || !ids.into_iter().all(is_own) {
+        if !self.cx.can_route(&suspension) {
             let message =
                 "the agent waits for nothing, for something that is not its own, or for something a second time";
             return refuse("call.invalid_suspension", message);

@@ -115,6 +115,7 @@ fn can_recover(error: &AgentError) -> bool {
         | AgentError::Denied { .. }
         | AgentError::TurnLimit { .. }
         | AgentError::BadAnswer { .. }
+        | AgentError::Graph(_)
         | AgentError::Failed(_)
         | AgentError::Internal(_) => true,
         AgentError::Invalid(_)
@@ -130,7 +131,7 @@ fn can_recover(error: &AgentError) -> bool {
 async fn drive(agent: &Agent, state: &mut LoopState, cx: &RunContext) -> Result<Ended, AgentError> {
     loop {
         // A run whose parts are always ready gives nobody else a chance to stop it.
-        ensure_may_go_on(cx)?;
+        cx.ensure_may_go_on()?;
         if let Some(wait) = &state.wait {
             let Some(answer) = wait.answer.clone() else { return Ok(Ended::Suspended) };
             if !Box::pin(step_answered(agent, state, answer, cx)).await? {
@@ -157,16 +158,6 @@ async fn drive(agent: &Agent, state: &mut LoopState, cx: &RunContext) -> Result<
             return Ok(Ended::Suspended);
         }
     }
-}
-
-fn ensure_may_go_on(cx: &RunContext) -> Result<(), AgentError> {
-    if cx.is_cancelled() {
-        return Err(AgentError::Cancelled);
-    }
-    if cx.time_left().is_some_and(|left| left.is_zero()) {
-        return Err(AgentError::Deadline);
-    }
-    Ok(())
 }
 
 /// Moves to the next step. `false` when the run is suspended instead.

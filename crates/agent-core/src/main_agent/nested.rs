@@ -9,7 +9,6 @@ use super::MainAgent;
 use super::builder::{Agent, Callable};
 use super::drive::{Ended, live};
 use super::state::LoopState;
-use super::stop::Stop;
 use super::wire;
 use crate::agent_error::AgentError;
 use crate::caller::Caller;
@@ -38,7 +37,7 @@ impl SubAgent for MainAgent {
         let cx = cx.for_main_agent(&agent.profile, agent.policy.as_ref());
         let mut working = Working { agent, cx: &cx, state, ended: false };
         let ended = live(agent, &mut working.state, revived, &cx).await;
-        working.ended = ended.as_ref().err().is_none_or(|error| !stops_the_run(error));
+        working.ended = ended.as_ref().err().is_none_or(|error| !error.stops_the_run());
         let spent = cx.lease().spent();
         match ended {
             Ok(Ended::Concluded(concluded)) => {
@@ -86,21 +85,9 @@ impl Drop for Working<'_> {
         }
         self.state.stop(self.cx, self.agent.bounds.attempts);
         if let Ok(left) = suspension(self.agent, &self.state) {
-            self.cx.run().stopped().put(self.cx.path().clone(), Stop::Agent(Box::new(left)));
+            self.cx.run().stopped().put_agent(self.cx.path().clone(), left);
         }
     }
-}
-
-/// Whether a failure ends the whole run, and not only the agent where it happened.
-fn stops_the_run(error: &AgentError) -> bool {
-    matches!(
-        error,
-        AgentError::Journal(_)
-            | AgentError::State(_)
-            | AgentError::Panicked
-            | AgentError::Cancelled
-            | AgentError::Deadline
-    )
 }
 
 /// The agent as a value, for whoever resumes it.

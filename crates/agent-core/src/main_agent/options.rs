@@ -174,7 +174,7 @@ impl RunOptions {
 
 impl RunOptions {
     /// Makes the tokens this run's own: the host's stop it, and it stops nothing of the host's.
-    pub(super) fn detach(&mut self) {
+    pub(crate) fn detach(&mut self) {
         for token in [&mut self.cancellation, &mut self.drain] {
             *token = token.as_ref().map(CancellationToken::child_token);
         }

@@ -3,7 +3,6 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{Either, pending, select};
@@ -110,7 +109,7 @@ fn span(agent: &Agent, cx: &RunContext) -> Span {
 }
 
 /// Ends when the run must.
-async fn stopped(deadline: Option<Instant>, token: Option<CancellationToken>) -> AgentError {
+pub(crate) async fn stopped(deadline: Option<Instant>, token: Option<CancellationToken>) -> AgentError {
     let cancelled = async {
         match token {
             Some(token) => token.cancelled().await,
@@ -178,20 +177,7 @@ fn conclude(
 
 /// The run as a value, for whoever resumes it.
 fn save(agent: &Agent, state: &LoopState, cx: &RunContext) -> Result<RunState, AgentError> {
-    let suspension = nested::suspension(agent, state)?;
-    // Whole milliseconds, as it is saved.
-    let whole = |left: Duration| Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
-    Ok(RunState {
-        run_id: cx.run_id(),
-        revision: cx.revision().saturating_add(1),
-        task_id: cx.task_id(),
-        trace_id: cx.identity().trace_id,
-        caller: cx.caller().clone(),
-        lease: cx.lease().save(),
-        time_left: cx.run().time_over.map(|over| whole(over.saturating_duration_since(Instant::now()))),
-        answered: cx.run().answered.to_vec(),
-        suspension,
-    })
+    Ok(RunState::of(cx, nested::suspension(agent, state)?))
 }
 
 fn failed(error: AgentError, saved: Option<RunState>, state: LoopState, spent: Spend) -> Box<Failure> {

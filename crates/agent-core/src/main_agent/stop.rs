@@ -40,6 +40,19 @@ impl StoppedCalls {
         Some(calls.swap_remove(index).1)
     }
 
+    /// Keeps what an agent left behind at its own place, for whoever called it.
+    pub(crate) fn put_agent(&self, path: CallPath, left: Suspension) {
+        self.put(path, Stop::Agent(Box::new(left)));
+    }
+
+    /// What an agent left behind at this place.
+    pub(crate) fn take_agent(&self, path: &CallPath) -> Option<Suspension> {
+        match self.take(path)? {
+            Stop::Agent(left) => Some(*left),
+            Stop::At(_) | Stop::Made(_) => None,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<(CallPath, Stop)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

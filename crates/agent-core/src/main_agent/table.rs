@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::state::Work;
 use super::step::{Stage, Step};
 use crate::error::InvalidValue;
+use crate::mermaid::node;
 
 /// All steps of an agent: for each stage the host's before it, its own, and the host's after it.
 pub(super) struct StepTable {
@@ -117,16 +118,6 @@ impl StepTable {
         lines.push(String::new());
         lines.join("\n")
     }
-}
-
-/// A step's name as a node of Mermaid, which takes only some characters in ids.
-fn node(name: &str) -> String {
-    let is_plain = |character: char| character.is_ascii_alphanumeric() || character == '_';
-    if name.chars().all(is_plain) {
-        return name.to_owned();
-    }
-    let id = name.replace(|character| !is_plain(character), "_");
-    format!("{id}[\"{}\"]", name.replace('"', "'"))
 }
 
 impl Row {

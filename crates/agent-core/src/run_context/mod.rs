@@ -2,6 +2,7 @@
 
 mod run;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -25,7 +26,7 @@ use crate::observer::Observer;
 use crate::path::{CallPath, CallPosition};
 use crate::pending::{Pending, PendingId, PendingKind};
 use crate::policy::{Policies, Policy};
-use crate::sub_agent::AgentCard;
+use crate::sub_agent::{AgentCard, Suspension};
 
 /// Who asks, where in the run, and what is left of time and budget. Cheap to clone.
 ///
@@ -125,6 +126,21 @@ impl RunContext {
     /// The context of the call of a tool at `position` of the agent here.
     pub(crate) fn for_call(&self, position: CallPosition, deadline: Option<Instant>) -> Self {
         self.descend(position, deadline, |_| {})
+    }
+
+    /// The context of work at `position` of the agent here, whose spend is known apart.
+    pub(crate) fn for_work(&self, position: CallPosition, deadline: Option<Instant>) -> Self {
+        self.descend(position, deadline, |place| place.lease = place.lease.child(Limits::none()))
+    }
+
+    /// Whether every wait of `suspension` came up here or below, once: or its answer could not find it.
+    pub(crate) fn can_route(&self, suspension: &Suspension) -> bool {
+        let ids: HashSet<&PendingId> = suspension.pending.iter().map(|pending| &pending.id).collect();
+        let is_own = |id: &PendingId| {
+            id.run == self.run_id() && id.path.starts_with(self.path()) && !self.run().answered.contains(id)
+        };
+        let idle = ids.is_empty() && !suspension.runnable;
+        !idle && ids.len() == suspension.pending.len() && ids.into_iter().all(is_own)
     }
 
     /// The context of the Sub-Agent with this card, called at `position` of the agent here, under `lease`.
@@ -345,6 +361,17 @@ impl RunContext {
     /// Ends this place of the run when the guard is dropped.
     pub(crate) fn end_on_drop(&self) -> EndOnDrop {
         EndOnDrop(Some(self.clone()))
+    }
+
+    /// Whether there is time for more, and nobody has stopped it.
+    pub(crate) fn ensure_may_go_on(&self) -> Result<(), AgentError> {
+        if self.is_cancelled() {
+            return Err(AgentError::Cancelled);
+        }
+        if self.time_left().is_some_and(|left| left.is_zero()) {
+            return Err(AgentError::Deadline);
+        }
+        Ok(())
     }
 
     /// Tells what was handed to threads and tasks, or looks later, that the call here, or the run, is over.

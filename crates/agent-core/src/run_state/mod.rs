@@ -7,6 +7,7 @@ mod wire;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 pub use resume_error::ResumeError;
 pub use seal::{SealError, SealKey};
@@ -16,6 +17,7 @@ use crate::caller::Caller;
 use crate::id::{RunId, TaskId};
 use crate::identity::TraceId;
 use crate::pending::{Answer, Pending, PendingId};
+use crate::run_context::RunContext;
 use crate::sub_agent::Suspension;
 
 /// A run that was suspended, or that failed and can be tried again.
@@ -40,6 +42,23 @@ pub struct RunState {
 }
 
 impl RunState {
+    /// A run as it is now, at its Main Agent's place.
+    pub(crate) fn of(cx: &RunContext, suspension: Suspension) -> Self {
+        // Whole milliseconds, as it is saved.
+        let whole = |left: Duration| Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+        Self {
+            run_id: cx.run_id(),
+            revision: cx.revision().saturating_add(1),
+            task_id: cx.task_id(),
+            trace_id: cx.identity().trace_id,
+            caller: cx.caller().clone(),
+            lease: cx.lease().save(),
+            time_left: cx.run().time_over.map(|over| whole(over.saturating_duration_since(Instant::now()))),
+            answered: cx.run().answered.to_vec(),
+            suspension,
+        }
+    }
+
     /// The run.
     #[must_use]
     pub fn run_id(&self) -> RunId {

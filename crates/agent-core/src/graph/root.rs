@@ -1,0 +1,273 @@
+//! A run of a graph by itself.
+
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use futures_util::FutureExt;
+use futures_util::future::{Either, select};
+use tokio::time::Instant;
+
+use super::builder::Graph;
+use super::fields::GraphState;
+use super::machine::Machine;
+use super::run::Ended;
+use crate::agent_error::AgentError;
+use crate::amount::Spend;
+use crate::budget::{Lease, SavedLease};
+use crate::caller::Caller;
+use crate::error::ErrorCode;
+use crate::event::{EventKind, Sinks};
+use crate::id::{RunId, TaskId};
+use crate::identity::{Profile, TraceId};
+use crate::journal::MemoryJournal;
+use crate::main_agent::{Resume, RunOptions, stopped};
+use crate::policy::{HintPolicy, Policies, Policy};
+use crate::run_context::{Run, RunContext};
+use crate::run_state::{ResumeError, RunState};
+
+/// How a graph's run ends, unless it fails.
+#[derive(Debug)]
+pub enum GraphOutcome<S> {
+    /// At its end.
+    Completed(GraphReport<S>),
+    /// Not yet: it waits, or was drained.
+    Suspended(Box<RunState>),
+}
+
+/// A graph that came to its end.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct GraphReport<S> {
+    /// The run.
+    pub run_id: RunId,
+    /// The state at the end.
+    pub state: S,
+    /// How many steps it took.
+    pub steps: u32,
+    /// What the run spent.
+    pub spent: Spend,
+}
+
+/// A graph's run that failed: why, and what goes on from there.
+#[non_exhaustive]
+pub struct GraphFailed {
+    /// Why.
+    pub error: AgentError,
+    /// What the run spent.
+    pub spent: Spend,
+    /// What tries again from where it failed: what has completed is not run again.
+    pub state: Option<RunState>,
+}
+
+impl<S: GraphState> Graph<S> {
+    /// Runs the graph, inline: within the caller's own task.
+    ///
+    /// # Errors
+    ///
+    /// [`GraphFailed`]: why, and what goes on from there.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops everything at once, and nothing is kept. To stop a run and go on later use
+    /// [`RunOptions::with_cancellation`].
+    pub async fn run(&self, state: S, caller: Caller) -> Result<GraphOutcome<S>, Box<GraphFailed>> {
+        self.run_with(state, caller, RunOptions::default()).await
+    }
+
+    /// Runs the graph with these options.
+    ///
+    /// # Errors
+    ///
+    /// As for [`run`](Self::run).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`run`](Self::run).
+    pub async fn run_with(
+        &self,
+        state: S,
+        caller: Caller,
+        options: RunOptions,
+    ) -> Result<GraphOutcome<S>, Box<GraphFailed>> {
+        let id = RunId::random();
+        let limits = options.limits.unwrap_or(self.plan.card.limits);
+        let machine = Machine::start(&self.plan, state).map_err(|error| refused(error, None))?;
+        let run = Run {
+            id,
+            revision: 0,
+            task: options.task_id.unwrap_or_else(|| TaskId::from_uuid(id.as_uuid())),
+            trace: options.trace_id.unwrap_or_else(|| TraceId::from_bytes(id.as_uuid().into_bytes())),
+            caller,
+            sinks: Sinks::default(),
+            journal: Arc::new(MemoryJournal::new()),
+            drain: None,
+            time_over: limits.time.and_then(|time| Instant::now().checked_add(time)),
+            answered: Box::default(),
+            depth: u32::MAX,
+            stopping: AtomicBool::default(),
+            aside: OnceLock::new(),
+        };
+        self.supervise(machine, run, SavedLease { limits, spent: Spend::ZERO }, options).await
+    }
+
+    /// Goes on with a suspended run, inline. All answers are checked before anything happens.
+    ///
+    /// # Errors
+    ///
+    /// [`GraphFailed`]; its error is [`AgentError::Resume`] when an answer was refused and [`AgentError::State`] when the state is not
+    /// this graph's.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`run`](Self::run).
+    pub async fn resume(&self, resume: Resume) -> Result<GraphOutcome<S>, Box<GraphFailed>> {
+        let Resume { state: saved, by, answers, options } = resume;
+        let admitted = saved.check_answers(&by, &answers).map_err(AgentError::from).and_then(|()| {
+            for answer in &answers {
+                let pending = saved.find(&answer.pending)?;
+                if !HintPolicy.may_answer(pending, &answer.by) || !self.may_answer(pending, &answer.by) {
+                    let user = answer.by.user.to_string();
+                    return Err(ResumeError::NotAllowed { pending: answer.pending.clone(), user }.into());
+                }
+            }
+            self.restore(saved.suspension.state.clone(), answers.clone())
+        });
+        let machine = match admitted {
+            Ok(machine) => machine,
+            Err(error) => return Err(refused(error, Some(saved))),
+        };
+        let lease = SavedLease { limits: options.limits.unwrap_or(saved.lease.limits), ..saved.lease };
+        let answered = saved.answered.into_iter().chain(answers.into_iter().map(|answer| answer.pending)).collect();
+        let run = Run {
+            id: saved.run_id,
+            revision: saved.revision,
+            task: saved.task_id,
+            trace: saved.trace_id,
+            caller: saved.caller,
+            sinks: Sinks::default(),
+            journal: Arc::new(MemoryJournal::new()),
+            drain: None,
+            time_over: saved.time_left.and_then(|time| Instant::now().checked_add(time)),
+            answered,
+            depth: u32::MAX,
+            stopping: AtomicBool::default(),
+            aside: OnceLock::new(),
+        };
+        self.supervise(machine, run, lease, options).await
+    }
+
+    async fn supervise(
+        &self,
+        mut machine: Machine<S>,
+        mut run: Run,
+        lease: SavedLease,
+        mut options: RunOptions,
+    ) -> Result<GraphOutcome<S>, Box<GraphFailed>> {
+        options.detach();
+        let deadline = match (run.time_over, options.deadline) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        let resumed = run.revision > 0;
+        run.sinks.observers = options.observers;
+        run.drain = options.drain;
+        let name = self.plan.card.id();
+        let (policies, lease) = (Policies::of(Arc::new(HintPolicy)), Lease::restore(lease));
+        let token = options.cancellation;
+        let cx = RunContext::root(run, name, &Profile::default(), policies, lease, deadline, token.clone());
+        let _end = cx.end_on_drop();
+        cx.emit_kind(|| EventKind::Started { agent: name.clone(), resumed });
+        let working = AssertUnwindSafe(self.work(&mut machine, &cx)).catch_unwind();
+        let ended = match select(Box::pin(working), Box::pin(stopped(cx.deadline(), token))).await {
+            Either::Left((ended, _)) => ended.unwrap_or(Err(AgentError::Panicked)),
+            Either::Right((error, working)) => {
+                cx.run().stopping.store(true, Ordering::Relaxed);
+                drop(working);
+                Err(error)
+            }
+        };
+        let spent = cx.lease().spent();
+        let failed = match ended {
+            Ok(Ended::Done) => {
+                cx.emit_kind(|| EventKind::completed(spent));
+                let (run_id, steps) = (cx.run_id(), machine.step);
+                return Ok(GraphOutcome::Completed(GraphReport { run_id, state: machine.into_state(), steps, spent }));
+            }
+            Ok(Ended::Suspended) => match self.suspension(&mut machine) {
+                Ok(suspension) => {
+                    cx.emit_kind(|| EventKind::suspended(suspension.pending.len(), spent));
+                    return Ok(GraphOutcome::Suspended(Box::new(RunState::of(&cx, suspension))));
+                }
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        cx.emit_kind(|| EventKind::failed(&failed, spent));
+        let state = self.suspension(&mut machine).ok().map(|suspension| RunState::of(&cx, suspension));
+        Err(Box::new(GraphFailed { error: failed, spent, state }))
+    }
+}
+
+/// A failure before anything happened: the state goes back as it came.
+fn refused(error: AgentError, state: Option<RunState>) -> Box<GraphFailed> {
+    let spent = state.as_ref().map(|state| state.lease.spent).unwrap_or_default();
+    Box::new(GraphFailed { error, spent, state })
+}
+
+impl<S> GraphOutcome<S> {
+    /// The report of a graph that came to its end.
+    ///
+    /// # Errors
+    ///
+    /// The suspended run.
+    pub fn into_report(self) -> Result<GraphReport<S>, Box<RunState>> {
+        match self {
+            Self::Completed(report) => Ok(report),
+            Self::Suspended(state) => Err(state),
+        }
+    }
+
+    /// The suspended run.
+    ///
+    /// # Errors
+    ///
+    /// The report of a graph that came to its end.
+    pub fn into_suspended(self) -> Result<RunState, Box<GraphReport<S>>> {
+        match self {
+            Self::Suspended(state) => Ok(*state),
+            Self::Completed(report) => Err(Box::new(report)),
+        }
+    }
+}
+
+impl GraphFailed {
+    /// The error's stable code.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        self.error.code()
+    }
+}
+
+impl fmt::Debug for GraphFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GraphFailed")
+            .field("error", &self.error)
+            .field("spent", &self.spent)
+            .field("can_go_on", &self.state.is_some())
+            .finish()
+    }
+}
+
+impl fmt::Display for GraphFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.error, f)
+    }
+}
+
+impl std::error::Error for GraphFailed {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}

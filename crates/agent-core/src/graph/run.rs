@@ -1,0 +1,352 @@
+//! Running a graph, step by step.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, PoisonError};
+
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use tokio::task::coop::consume_budget;
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use super::builder::{Graph, Plan};
+use super::failure::GraphFailure;
+use super::fields::GraphState;
+use super::machine::{Child, Left, Machine, Slot, Task, Waiting};
+use super::next::{Flow, Input, Next};
+use super::node::{Done, Handler, Node, On, WorkKind};
+use crate::agent_error::AgentError;
+use crate::event::EventKind;
+use crate::function::Effect;
+use crate::model::Attempts;
+use crate::path::CallPosition;
+use crate::pending::{Answer, Pending, PendingId};
+use crate::run_context::RunContext;
+use crate::sub_agent::Suspension;
+use crate::telemetry::{record_error, task_span};
+
+/// How a graph's work ended, unless it failed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Ended {
+    Done,
+    Suspended,
+}
+
+/// A task as it is worked on: what is in its slot stays there until it has come further.
+struct Job<'a, S: GraphState> {
+    node: &'a Node<S>,
+    index: usize,
+    ordinal: u32,
+    step: u32,
+    state: Arc<S>,
+    begin: BeginTask,
+    /// How often it has waited.
+    waits: usize,
+    attempts: Attempts,
+    left: Left,
+    cx: RunContext,
+}
+
+enum BeginTask {
+    Run(Option<Input>),
+    Answer(Box<Answer>),
+    Resume(Box<Child>),
+}
+
+impl<S: GraphState> Graph<S> {
+    /// Works until the graph ends or has to wait.
+    pub(super) async fn work(&self, machine: &mut Machine<S>, cx: &RunContext) -> Result<Ended, AgentError> {
+        let plan = &*self.plan;
+        loop {
+            if machine.tasks.is_empty() {
+                return Ok(Ended::Done);
+            }
+            if machine.step >= plan.steps {
+                return Err(GraphFailure::StepLimit { steps: plan.steps }.into());
+            }
+            // A graph whose nodes wait for nothing would keep others, and whoever stops it, from their turn.
+            consume_budget().await;
+            cx.ensure_may_go_on()?;
+            if machine.tasks.iter().any(|task| task.slot.has_work()) {
+                if cx.run().is_draining() {
+                    return Ok(Ended::Suspended);
+                }
+                step(plan, machine, cx).await?;
+            }
+            if machine.tasks.iter().any(|task| !matches!(task.slot, Slot::Done(..))) {
+                return Ok(Ended::Suspended);
+            }
+            machine.close_step(plan)?;
+            if plan.tells_state {
+                let (step, state) = (machine.step, &*machine.state);
+                cx.emit_kind(|| EventKind::StateChanged { step, state: Arc::new(to_value(state)) });
+            }
+        }
+    }
+}
+
+/// Works on the tasks of a step that have something to do. What each did is kept as soon as it is known.
+async fn step<S: GraphState>(plan: &Plan<S>, machine: &mut Machine<S>, cx: &RunContext) -> Result<(), AgentError> {
+    let mut waiting: BTreeMap<usize, VecDeque<usize>> = BTreeMap::new();
+    let ready = machine.tasks.iter().enumerate().filter(|(_, task)| task.slot.has_work());
+    for (index, task) in ready {
+        waiting.entry(task.node).or_default().push_back(index);
+    }
+    let mut running: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut in_flight = FuturesUnordered::new();
+    let mut failed: Option<(usize, AgentError)> = None;
+    loop {
+        // After a failure, or when asked to drain, nothing new begins; what is in flight is not dropped.
+        if failed.is_none() && !cx.run().is_draining() {
+            for (node, waiting) in &mut waiting {
+                let limit = plan.nodes.get(*node).map_or(1, |node| node.concurrency);
+                let running = running.entry(*node).or_default();
+                while *running < limit && in_flight.len() < plan.in_flight {
+                    let Some(index) = waiting.pop_front() else { break };
+                    if let Some(job) = job(plan, machine, index, cx) {
+                        *running += 1;
+                        in_flight.push(job.run());
+                    }
+                }
+            }
+        }
+        let Some((index, ended)) = in_flight.next().await else { break };
+        if let Some(task) = machine.tasks.get_mut(index) {
+            if let Some(running) = running.get_mut(&task.node) {
+                *running -= 1;
+            }
+            match ended {
+                Ok(came) => settle(task, came),
+                // The first in the order of tasks, whichever failed first.
+                Err(error) if failed.as_ref().is_none_or(|(first, _)| index < *first) => failed = Some((index, error)),
+                Err(_) => {}
+            }
+        }
+    }
+    failed.map_or(Ok(()), |(_, error)| Err(error))
+}
+
+fn job<'a, S: GraphState>(
+    plan: &'a Plan<S>,
+    machine: &Machine<S>,
+    index: usize,
+    cx: &RunContext,
+) -> Option<Job<'a, S>> {
+    let task = machine.tasks.get(index)?;
+    let node = plan.nodes.get(task.node)?;
+    let begin = match &task.slot {
+        Slot::Ready => BeginTask::Run(task.input.clone()),
+        Slot::Waits(waiting) => BeginTask::Answer(Box::new(waiting.answer.clone()?)),
+        Slot::Child(child) => BeginTask::Resume(child.clone()),
+        Slot::Done(..) => return None,
+    };
+    let cx = context(node, machine.step, index, &task.slot, cx);
+    let waits = match &task.slot {
+        Slot::Waits(waiting) => waiting.written.len(),
+        Slot::Ready | Slot::Done(..) | Slot::Child(_) => 0,
+    };
+    let (ordinal, step) = (task.ordinal, machine.step);
+    let (state, attempts) = (machine.state.clone(), machine.attempts.clone());
+    Some(Job { node, index, ordinal, step, state, begin, waits, attempts, left: machine.left.clone(), cx })
+}
+
+/// The context of a task: its place in the run is the step, and its index among the tasks of it.
+fn context<S: GraphState>(node: &Node<S>, step: u32, index: usize, slot: &Slot<S>, cx: &RunContext) -> RunContext {
+    let position = CallPosition { turn: step, slot: u32::try_from(index).unwrap_or(u32::MAX) };
+    let until = |time| Instant::now().checked_add(time);
+    let WorkKind::Agent(card) = node.work.kind() else {
+        let until = node.timeout.and_then(until);
+        return if node.retries > 0 { cx.for_work(position, until) } else { cx.for_call(position, until) };
+    };
+    let saved = match slot {
+        Slot::Child(child) => child.lease,
+        Slot::Ready | Slot::Done(..) | Slot::Waits(_) => None,
+    };
+    let lease = match saved {
+        Some(saved) => cx.lease().restore_child(saved),
+        None => cx.lease().child(card.limits),
+    };
+    cx.for_agent(position, node.timeout.or(card.limits.time).and_then(until), card, lease)
+}
+
+/// What a task came to.
+enum Came<S: GraphState> {
+    Next(Next<S>),
+    /// It waits, and wrote this before.
+    Wait(Pending, S::Update),
+    Child(Box<Child>),
+}
+
+impl<S: GraphState> Job<'_, S> {
+    async fn run(self) -> (usize, Result<Came<S>, AgentError>) {
+        let span = task_span!(
+            "run_node",
+            self.cx,
+            otel.name = %format_args!("run_node {}", self.node.name),
+            otel.kind = "internal",
+            "adjutant.graph.node" = &*self.node.name,
+            "adjutant.graph.step" = self.step,
+            "adjutant.graph.ordinal" = self.ordinal,
+        );
+        let end = self.cx.end_on_drop();
+        let below = LeftBelow(Some(&self));
+        let came = self.work().instrument(span.clone()).await;
+        below.end();
+        end.disarm();
+        let node = || Arc::<str>::from(&*self.node.name);
+        match &came {
+            Ok(Came::Next(next)) => {
+                self.cx
+                    .emit_kind(|| EventKind::NodeFinished { node: node(), update: Arc::new(to_value(&next.update)) });
+            }
+            Ok(Came::Wait(pending, _)) => {
+                self.cx.emit_kind(|| EventKind::Waiting { pending: Arc::new(pending.clone()) })
+            }
+            Ok(Came::Child(_)) => {}
+            Err(error) => {
+                record_error(&span, &error.code());
+                self.cx.emit_kind(|| EventKind::NodeFailed { node: node(), code: Box::new(error.code()) });
+            }
+        }
+        (self.index, came)
+    }
+
+    async fn work(&self) -> Result<Came<S>, AgentError> {
+        let done = match &self.begin {
+            BeginTask::Run(input) => {
+                let (node, step, ordinal) = (&self.node.name, self.step, self.ordinal);
+                self.cx.emit_kind(|| EventKind::NodeStarted { node: Arc::from(&**node), step, ordinal });
+                self.attempt(input).await?
+            }
+            BeginTask::Answer(answer) => {
+                self.cx.emit_kind(|| EventKind::Answered { answer: Arc::new((**answer).clone()) });
+                Done::Next(self.guard(self.handler()?.call((**answer).clone(), self.state.clone(), &self.cx)).await?)
+            }
+            BeginTask::Resume(child) => {
+                let Child { suspension, answers, .. } = (**child).clone();
+                self.guard(self.node.work.resume(suspension, answers, &self.cx)).await?
+            }
+        };
+        match done {
+            Done::Next(Next { update, flow: Flow::Wait(kind) }) => {
+                self.handler()?;
+                Ok(Came::Wait(self.cx.pending(self.waits.to_string(), *kind), update))
+            }
+            Done::Next(next) => Ok(Came::Next(next)),
+            Done::Suspended(suspension) => self.suspended(suspension),
+        }
+    }
+
+    fn handler(&self) -> Result<&dyn Handler<S>, GraphFailure> {
+        let handler = self.node.handler.as_deref();
+        handler.ok_or_else(|| GraphFailure::NoHandler { node: self.node.name.to_string() })
+    }
+
+    /// What waits below: each of its waits must have come up there, once, or its answer could not find it.
+    fn suspended(&self, suspension: Suspension) -> Result<Came<S>, AgentError> {
+        let known: &[Pending] = match &self.begin {
+            BeginTask::Resume(child) => &child.suspension.pending,
+            BeginTask::Run(_) | BeginTask::Answer(_) => &[],
+        };
+        if !self.cx.can_route(&suspension) {
+            let problem =
+                "the node waits for nothing, for something that is not its own, or for something a second time";
+            return Err(AgentError::internal(problem));
+        }
+        let lease = match self.node.work.kind() {
+            WorkKind::Agent(card) => {
+                // An agent that only delegates tells of its waits by itself.
+                let tells = |id: &PendingId| card.function.effect != Effect::Delegated && id.path == *self.cx.path();
+                let is_new = |pending: &&Pending| known.iter().all(|known| known.id != pending.id);
+                for pending in suspension.pending.iter().filter(is_new).filter(|pending| tells(&pending.id)) {
+                    self.cx.emit_kind(|| EventKind::Waiting { pending: Arc::new(pending.clone()) });
+                }
+                Some(self.cx.lease().save())
+            }
+            WorkKind::Function | WorkKind::Graph => None,
+        };
+        Ok(Came::Child(Box::new(Child { suspension, lease, answers: Vec::new() })))
+    }
+
+    /// Runs the node, and again where that is allowed.
+    async fn attempt(&self, input: &Option<Input>) -> Result<Done<S>, AgentError> {
+        let mut retries = match self.node.work.kind() {
+            WorkKind::Function => self.node.retries,
+            WorkKind::Agent(_) | WorkKind::Graph => 0,
+        };
+        loop {
+            let on = On { node: &self.node.name, state: self.state.clone(), input: input.clone() };
+            let error = match self.guard(self.node.work.begin(on, &self.cx)).await {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            let asked_a_model = self.cx.lease().spent().model_calls > 0;
+            let ends_the_run = matches!(
+                error,
+                AgentError::Cancelled | AgentError::Deadline | AgentError::Budget(_) | AgentError::Denied { .. }
+            );
+            if retries == 0 || asked_a_model || ends_the_run || !self.attempts.take() {
+                return Err(error);
+            }
+            retries -= 1;
+        }
+    }
+
+    /// Waits for work of the node within its time. A panic in it is a failure.
+    async fn guard<T>(&self, work: impl Future<Output = Result<T, AgentError>>) -> Result<T, AgentError> {
+        let work = AssertUnwindSafe(work).catch_unwind();
+        let ended = match self.node.timeout {
+            None => work.await,
+            Some(_) => match self.cx.within_deadline(work).await {
+                Ok(ended) => ended,
+                Err(late) => {
+                    self.cx.end();
+                    let node = self.node.name.to_string();
+                    return Err(if self.cx.is_stopping() { late } else { GraphFailure::Timeout { node }.into() });
+                }
+            },
+        };
+        ended.unwrap_or(Err(AgentError::Panicked))
+    }
+}
+
+/// What an agent or a graph below a task leaves behind when the run is stopped, with what is left of its budget.
+struct LeftBelow<'a, 'b, S: GraphState>(Option<&'a Job<'b, S>>);
+
+impl<S: GraphState> LeftBelow<'_, '_, S> {
+    fn end(mut self) {
+        self.0 = None;
+    }
+}
+
+impl<S: GraphState> Drop for LeftBelow<'_, '_, S> {
+    fn drop(&mut self) {
+        let Some(job) = self.0 else { return };
+        if let Some(suspension) = job.cx.run().stopped().take_agent(job.cx.path()) {
+            let lease = matches!(job.node.work.kind(), WorkKind::Agent(_)).then(|| job.cx.lease().save());
+            let child = Child { suspension, lease, answers: Vec::new() };
+            job.left.lock().unwrap_or_else(PoisonError::into_inner).push((job.index, child));
+        }
+    }
+}
+
+/// Records what a task came to.
+fn settle<S: GraphState>(task: &mut Task<S>, came: Came<S>) {
+    let mut written = match &mut task.slot {
+        Slot::Waits(waiting) => std::mem::take(&mut waiting.written),
+        Slot::Ready | Slot::Done(..) | Slot::Child(_) => Vec::new(),
+    };
+    task.slot = match came {
+        Came::Next(next) => Slot::Done(written, next),
+        Came::Wait(pending, update) => {
+            written.push(update);
+            Slot::Waits(Box::new(Waiting { pending, written, answer: None }))
+        }
+        Came::Child(child) => Slot::Child(child),
+    };
+}
+
+fn to_value(value: &impl serde::Serialize) -> serde_json::Value {
+    serde_json::to_value(value).unwrap_or_default()
+}
