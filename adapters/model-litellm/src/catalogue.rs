@@ -70,9 +70,8 @@ impl Gateway {
         let body = clock.until_first_token(whole_body(response, self.config().sizes.response)).await??;
         let text = String::from_utf8_lossy(&body);
         match serde_json::from_str::<Value>(&text) {
-            Ok(document) if !document["error"].is_null() => Err(failure::in_answer(&text, self.secrets())),
-            Ok(document) => Ok(document),
-            Err(_) => Err(failure::unreadable(&text, self.secrets())),
+            Ok(document) if document["error"].is_null() => Ok(document),
+            _ => Err(failure::instead(&text, self.secrets())),
         }
     }
 

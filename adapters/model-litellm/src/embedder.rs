@@ -9,7 +9,6 @@ use agent_core::{
 use data_encoding::BASE64_NOPAD;
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::clock::Clock;
 use crate::config::{Dialect, RetryOwner};
@@ -79,12 +78,11 @@ impl GatewayEmbedder {
         Ok(Batch { vectors, usage: reported.usage, cost: cost.or(reported.cost) })
     }
 
-    /// Why an answer with a status of success is none: servers send errors so, or pages for people.
+    /// Why an answer with a status of success has no vectors: it is a page for people, or a failure.
     fn no_vectors(&self, text: &str) -> ModelError {
-        match serde_json::from_str::<Value>(text) {
-            Ok(document) if !document["error"].is_null() => failure::in_answer(text, self.gateway.secrets()),
-            Err(_) if text.trim_start().starts_with('<') => failure::error(ModelErrorClass::NotFound),
-            _ => failure::unreadable(text, self.gateway.secrets()),
+        match text.trim_start().starts_with('<') {
+            true => failure::error(ModelErrorClass::NotFound),
+            false => failure::instead(text, self.gateway.secrets()),
         }
     }
 }

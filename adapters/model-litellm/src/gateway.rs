@@ -88,16 +88,15 @@ impl Gateway {
             .retry(reqwest::retry::never())
             .http1_only()
             .no_proxy();
-        let proxy = config.proxy.as_ref().map(|url| proxy(url.expose_secret())).transpose()?;
-        let password = proxy.as_ref().and_then(|(_, password)| password.clone());
+        let (proxy, password) = config.proxy.as_ref().map(|url| proxy(url.expose_secret())).transpose()?.unzip();
         let client = match proxy {
-            Some((proxy, _)) => client.proxy(proxy),
+            Some(proxy) => client.proxy(proxy),
             None => client,
         };
         let client = client.build().map_err(|error| {
             InvalidValue::new("gateway", "(not shown)", format!("settings of a client ({})", error.without_url()))
         })?;
-        let secrets = config.api_key.iter().chain(config.headers.values()).cloned().chain(password).collect();
+        let secrets = config.api_key.iter().chain(config.headers.values()).cloned().chain(password.flatten()).collect();
         let urls = Urls::below(&base);
         let headers = headers(&config)?;
         Ok(Self { shared: Arc::new(Shared { config, urls, headers, client, secrets }) })

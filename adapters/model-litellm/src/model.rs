@@ -122,8 +122,9 @@ impl fmt::Debug for GatewayModel {
 }
 
 fn shows_picture(entry: &Entry) -> bool {
-    let is_picture = |part: &UserPart| matches!(part, UserPart::Attachment(file) if file.media_type.to_ascii_lowercase().starts_with("image/"));
-    matches!(entry, Entry::User(message) if message.parts.iter().any(is_picture))
+    let is_picture = |kind: &str| kind.get(..6).is_some_and(|family| family.eq_ignore_ascii_case("image/"));
+    let shows = |part: &UserPart| matches!(part, UserPart::Attachment(file) if is_picture(&file.media_type));
+    matches!(entry, Entry::User(message) if message.parts.iter().any(shows))
 }
 
 /// LiteLLM says in a header what a whole answer cost. For one whose price it does not know it says nothing, or zero.

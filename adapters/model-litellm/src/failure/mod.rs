@@ -12,6 +12,7 @@ use std::time::Duration;
 use agent_core::{ModelError, ModelErrorClass};
 use reqwest::Response;
 use reqwest::header::CONTENT_TYPE;
+use serde_json::Value;
 use tokio::time::timeout;
 
 pub(crate) use self::said::Said;
@@ -84,6 +85,14 @@ pub(crate) fn in_answer(document: &str, secrets: &Secrets) -> ModelError {
     let said = Said::in_body(document, secrets);
     let (class, wait) = (said.class(), said.retry_after());
     told(class, said, wait, None)
+}
+
+/// What came with a status of success where a document of another kind was awaited: servers send errors so.
+pub(crate) fn instead(document: &str, secrets: &Secrets) -> ModelError {
+    match serde_json::from_str::<Value>(document) {
+        Ok(known) if !known["error"].is_null() => in_answer(document, secrets),
+        _ => unreadable(document, secrets),
+    }
 }
 
 /// What came where an answer was awaited. A parser's own words would quote it.
