@@ -55,8 +55,10 @@ pub struct Graph<S: GraphState> {
 pub(super) struct Plan<S: GraphState> {
     pub(super) card: AgentCard,
     pub(super) nodes: Vec<Node<S>>,
-    /// Which fields each node declared.
-    pub(super) writes: Vec<FieldSet>,
+    /// Which fields each node may write; all of them, where it has not declared any.
+    pub(super) writes: Vec<Option<FieldSet>>,
+    /// The fields that keep only one of the values written in a step.
+    pub(super) replaced: FieldSet,
     /// What leads on from each node, and from the start, which comes last.
     pub(super) ways: Vec<Ways<S>>,
     pub(super) joins: Vec<Join>,
@@ -64,7 +66,7 @@ pub(super) struct Plan<S: GraphState> {
     pub(super) in_flight: usize,
     pub(super) attempts: u32,
     pub(super) tells_state: bool,
-    index: HashMap<Name, usize>,
+    index: HashMap<Arc<str>, usize>,
 }
 
 /// What leads on from a node.
@@ -74,8 +76,8 @@ pub(super) struct Ways<S> {
     /// Whether an edge leads to the end.
     pub(super) ends: bool,
     pub(super) routes: Vec<Route<S>>,
-    /// The joins that wait for it, and its place in each.
-    pub(super) joins: Vec<(usize, usize)>,
+    /// The joins that wait for it.
+    pub(super) joins: Vec<usize>,
 }
 
 pub(super) struct Route<S> {
@@ -89,13 +91,6 @@ pub(super) struct Route<S> {
 pub(super) struct Join {
     pub(super) sources: Vec<usize>,
     pub(super) target: usize,
-}
-
-/// Where an edge leads.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum To {
-    Node(usize),
-    End,
 }
 
 impl<S: GraphState> Graph<S> {
@@ -250,10 +245,10 @@ impl<S: GraphState> GraphBuilder<S> {
             let place = format!("the edge from `{from}` to `{to}`");
             let way = names.way(&mut ways, from, &place)?;
             match names.target(to, &place)? {
-                To::End => way.ends = true,
-                To::Node(to) if names.is_branch(to) => return Err(without_task(place, names.of(to))),
-                To::Node(to) if way.edges.contains(&to) => {}
-                To::Node(to) => way.edges.push(to),
+                None => way.ends = true,
+                Some(node) if names.is_branch(node) => return Err(without_task(place, to)),
+                Some(node) if way.edges.contains(&node) => {}
+                Some(node) => way.edges.push(node),
             }
         }
         for route in self.routes {
@@ -264,10 +259,7 @@ impl<S: GraphState> GraphBuilder<S> {
         let mut joins = Vec::new();
         for (from, to) in &self.joins {
             let place = format!("the join before `{to}`");
-            let mut sources = Vec::new();
-            for source in from {
-                sources.push(names.node(source, &place)?);
-            }
+            let sources = from.iter().map(|source| names.node(source, &place)).collect::<Result<Vec<_>, _>>()?;
             let different: BTreeSet<_> = sources.iter().collect();
             let target = names.node(to, &place)?;
             if different.len() < 2 || different.len() < sources.len() {
@@ -276,23 +268,24 @@ impl<S: GraphState> GraphBuilder<S> {
             if names.is_branch(target) {
                 return Err(without_task(place, to));
             }
-            for (at, source) in sources.iter().enumerate() {
+            for source in &sources {
                 if let Some(way) = ways.get_mut(*source) {
-                    way.joins.push((joins.len(), at));
+                    way.joins.push(joins.len());
                 }
             }
             joins.push(Join { sources, target });
         }
-        let mut jumps = Vec::new();
-        for node in &self.nodes {
-            jumps.push(names.targets(&node.may_go_to, &format!("the node `{}`", node.name))?);
-        }
-        let checks = Checks { nodes: &self.nodes, writes: &writes, ways: &ways, joins: &joins, jumps: &jumps };
+        let jumps = |node: &Node<S>| names.targets(&node.may_go_to, &format!("the node `{}`", node.name));
+        let jumps = self.nodes.iter().map(jumps).collect::<Result<Vec<_>, _>>()?;
+        let replaced =
+            S::FIELDS.iter().enumerate().filter(|(_, field)| field.replaces).map(|(index, _)| index).collect();
+        let checks =
+            Checks { nodes: &self.nodes, writes: &writes, replaced, ways: &ways, joins: &joins, jumps: &jumps };
         checks.all()?;
         let function = FunctionSpec::new(self.name.clone(), "", Schema::object());
         let card = AgentCard::new(function).with_version(self.version).with_limits(self.limits);
         let Self { nodes, steps, in_flight, attempts, tells_state, .. } = self;
-        let plan = Plan { card, nodes, writes, ways, joins, steps, in_flight, attempts, tells_state, index };
+        let plan = Plan { card, nodes, writes, replaced, ways, joins, steps, in_flight, attempts, tells_state, index };
         Ok(Graph { plan: Arc::new(plan) })
     }
 }
@@ -326,10 +319,10 @@ impl<S: GraphState> Plan<S> {
     }
 }
 
-fn index<S: GraphState>(nodes: &[Node<S>]) -> Result<HashMap<Name, usize>, InvalidGraph> {
+fn index<S: GraphState>(nodes: &[Node<S>]) -> Result<HashMap<Arc<str>, usize>, InvalidGraph> {
     let mut index = HashMap::with_capacity(nodes.len());
     for (at, node) in nodes.iter().enumerate() {
-        if node.name.trim().is_empty() || node.name == START || node.name == END {
+        if node.name.trim().is_empty() || [START, END].contains(&&*node.name) {
             return Err(InvalidGraph::ReservedName { node: node.name.to_string() });
         }
         if index.insert(node.name.clone(), at).is_some() {
@@ -339,18 +332,16 @@ fn index<S: GraphState>(nodes: &[Node<S>]) -> Result<HashMap<Name, usize>, Inval
     Ok(index)
 }
 
-/// The fields that a node declares. One without a declaration may write all of them, which is found out in a run.
-fn declared_writes<S: GraphState>(node: &Node<S>) -> Result<FieldSet, InvalidGraph> {
-    let mut fields = FieldSet::default();
-    for name in node.writes.iter().flatten() {
-        let Some(index) = S::FIELDS.iter().position(|field| field.name == name) else {
+/// The fields that a node declares, if it does.
+fn declared_writes<S: GraphState>(node: &Node<S>) -> Result<Option<FieldSet>, InvalidGraph> {
+    let index = |name: &Name| {
+        S::FIELDS.iter().position(|field| field.name == name).ok_or_else(|| {
             let known: Vec<_> = S::FIELDS.iter().map(|field| field.name).collect();
             let (node, field) = (node.name.to_string(), name.to_string());
-            return Err(InvalidGraph::UnknownField { node, field, known: known.join(", ") });
-        };
-        fields.insert(index);
-    }
-    Ok(fields)
+            InvalidGraph::UnknownField { node, field, known: known.join(", ") }
+        })
+    };
+    node.writes.as_ref().map(|names| names.iter().map(index).collect()).transpose()
 }
 
 fn without_task(place: String, branch: &str) -> InvalidGraph {
@@ -359,15 +350,11 @@ fn without_task(place: String, branch: &str) -> InvalidGraph {
 
 /// The nodes by name.
 struct Names<'a, S: GraphState> {
-    index: &'a HashMap<Name, usize>,
+    index: &'a HashMap<Arc<str>, usize>,
     nodes: &'a [Node<S>],
 }
 
 impl<S: GraphState> Names<'_, S> {
-    fn of(&self, node: usize) -> &str {
-        self.nodes.get(node).map_or(START, |node| &node.name)
-    }
-
     fn is_branch(&self, node: usize) -> bool {
         self.nodes.get(node).is_some_and(|node| node.work.is_branch())
     }
@@ -379,31 +366,28 @@ impl<S: GraphState> Names<'_, S> {
         })
     }
 
-    fn target(&self, name: &str, place: &str) -> Result<To, InvalidGraph> {
-        if name == END { Ok(To::End) } else { self.node(name, place).map(To::Node) }
+    /// The node of this name; none for the end.
+    fn target(&self, name: &str, place: &str) -> Result<Option<usize>, InvalidGraph> {
+        if name == END { Ok(None) } else { self.node(name, place).map(Some) }
     }
 
     /// The nodes among `names`, and whether the end is.
     fn targets(&self, names: &[Name], place: &str) -> Result<(Vec<usize>, bool), InvalidGraph> {
-        let mut nodes = Vec::new();
-        for name in names.iter().filter(|name| *name != END) {
-            nodes.push(self.node(name, place)?);
-        }
-        Ok((nodes, names.iter().any(|name| name == END)))
+        let targets = names.iter().map(|name| self.target(name, place)).collect::<Result<Vec<_>, _>>()?;
+        Ok((targets.iter().copied().flatten().collect(), targets.contains(&None)))
     }
 
     fn way<'w>(&self, ways: &'w mut [Ways<S>], from: &str, place: &str) -> Result<&'w mut Ways<S>, InvalidGraph> {
         let at = if from == START { self.nodes.len() } else { self.node(from, place)? };
-        let known =
-            || InvalidGraph::UnknownNode { place: place.to_owned(), node: from.to_owned(), known: String::new() };
-        ways.get_mut(at).ok_or_else(known)
+        Ok(&mut ways[at])
     }
 }
 
 /// What is checked of a graph whose names are right.
 struct Checks<'a, S: GraphState> {
     nodes: &'a [Node<S>],
-    writes: &'a [FieldSet],
+    writes: &'a [Option<FieldSet>],
+    replaced: FieldSet,
     ways: &'a [Ways<S>],
     joins: &'a [Join],
     /// Where each node may go by itself, and whether that is the end.
@@ -439,7 +423,7 @@ impl<S: GraphState> Checks<'_, S> {
             nodes.extend(&route.targets);
             ends |= route.ends;
         }
-        nodes.extend(ways.joins.iter().filter_map(|(join, _)| self.joins.get(*join)).map(|join| join.target));
+        nodes.extend(ways.joins.iter().filter_map(|join| self.joins.get(*join)).map(|join| join.target));
         (nodes, ends)
     }
 
@@ -490,7 +474,7 @@ impl<S: GraphState> Checks<'_, S> {
                 let may_choose = self.jumps.get(*node).is_some_and(|(targets, ends)| *ends || !targets.is_empty());
                 let Some(ways) = self.ways.get(*node).filter(|_| !may_choose) else { continue };
                 next.extend(ways.edges.iter().copied().filter(|node| !self.is_deferred(*node)));
-                for (join, _) in &ways.joins {
+                for join in &ways.joins {
                     let (Some(arrived), Some(join)) = (arrived.get_mut(*join), self.joins.get(*join)) else { continue };
                     arrived.insert(*node);
                     if arrived.len() == join.sources.len() && !self.is_deferred(join.target) {
@@ -515,7 +499,7 @@ impl<S: GraphState> Checks<'_, S> {
     fn conflict(&self, step: &BTreeSet<usize>) -> Result<(), InvalidGraph> {
         let mut replaced: Vec<(usize, FieldSet)> = Vec::new();
         for node in step {
-            let writes = self.writes.get(*node).copied().unwrap_or_default().and(replace_fields::<S>());
+            let writes = self.writes.get(*node).copied().flatten().unwrap_or_default().and(self.replaced);
             for (other, others) in &replaced {
                 if let Some(field) = writes.and(*others).first() {
                     let name = |node: usize| self.nodes.get(node).map(|node| node.name.to_string()).unwrap_or_default();
@@ -527,13 +511,4 @@ impl<S: GraphState> Checks<'_, S> {
         }
         Ok(())
     }
-}
-
-/// The fields that keep only one of the values written in a step.
-pub(super) fn replace_fields<S: GraphState>() -> FieldSet {
-    let mut fields = FieldSet::default();
-    for (index, _) in S::FIELDS.iter().enumerate().filter(|(_, field)| field.replaces) {
-        fields.insert(index);
-    }
-    fields
 }

@@ -100,6 +100,14 @@ impl FieldSet {
     }
 }
 
+impl FromIterator<usize> for FieldSet {
+    fn from_iter<I: IntoIterator<Item = usize>>(indices: I) -> Self {
+        let mut fields = Self::default();
+        indices.into_iter().for_each(|index| fields.insert(index));
+        fields
+    }
+}
+
 impl fmt::Debug for FieldSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries((0..Self::MAX).filter(|index| self.contains(*index))).finish()
@@ -377,12 +385,8 @@ macro_rules! graph_state {
 
             fn written(update: &$Update) -> $crate::graph::FieldSet {
                 const { assert!(<$State as $crate::graph::GraphState>::FIELDS.len() <= $crate::graph::FieldSet::MAX) };
-                let mut fields = $crate::graph::FieldSet::default();
                 let is_written = [$(update.$field.is_some(),)+];
-                for (index, _) in is_written.iter().enumerate().filter(|(_, is_written)| **is_written) {
-                    fields.insert(index);
-                }
-                fields
+                is_written.into_iter().enumerate().filter(|(_, is_written)| *is_written).map(|(index, _)| index).collect()
             }
 
             fn apply(&mut self, update: $Update) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::builder::{Plan, replace_fields};
+use super::builder::Plan;
 use super::failure::GraphFailure;
 use super::fields::{FieldSet, GraphState};
 use super::next::{Flow, Goto, Input, Next, Target};
@@ -183,11 +183,10 @@ impl<S: GraphState> Machine<S> {
     fn check_writes(&self, plan: &Plan<S>) -> Result<(), GraphFailure> {
         let name = |node: usize| plan.name(node).to_owned();
         let field = |index: usize| S::FIELDS.get(index).map_or("", |field| field.name);
-        let (mut replaced, replace) = (FieldSet::default(), replace_fields::<S>());
+        let mut replaced = FieldSet::default();
         for (at, task) in self.tasks.iter().enumerate() {
             let written = task.written();
-            let declared = plan.nodes.get(task.node).is_some_and(|node| node.writes.is_some());
-            if let (true, Some(allowed)) = (declared, plan.writes.get(task.node))
+            if let Some(Some(allowed)) = plan.writes.get(task.node)
                 && let Some(index) = written.without(*allowed).first()
             {
                 return Err(GraphFailure::UndeclaredWrite { node: name(task.node), field: field(index) });
@@ -198,7 +197,7 @@ impl<S: GraphState> Machine<S> {
                 let (field, step) = (field(index), self.step);
                 return Err(GraphFailure::Conflict { field, first: name(first), second: name(task.node), step });
             }
-            replaced = replaced.or(written.and(replace));
+            replaced = replaced.or(written.and(plan.replaced));
         }
         Ok(())
     }
@@ -224,7 +223,7 @@ impl<S: GraphState> Machine<S> {
                     }
                 }
             }
-            for (join, _) in &ways.joins {
+            for join in &ways.joins {
                 let (Some(arrived), Some(join)) = (self.arrived.get_mut(*join), plan.joins.get(*join)) else {
                     continue;
                 };

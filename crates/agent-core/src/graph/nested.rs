@@ -1,6 +1,5 @@
 //! A graph within something: as a node of another graph, and as a Sub-Agent.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -29,7 +28,7 @@ use crate::sub_agent::{AgentCard, AgentState, Begin, Outcome, SubAgent, Suspensi
 
 /// A node that runs a graph with a state of its own: `into` makes that state, `back` what the node writes of its end.
 pub fn sub_graph<S: GraphState, T: GraphState, N: IntoNext<S>>(
-    name: impl Into<Cow<'static, str>>,
+    name: impl Into<Arc<str>>,
     graph: Graph<T>,
     into: impl Fn(&S) -> T + Send + Sync + 'static,
     back: impl Fn(T) -> N + Send + Sync + 'static,
@@ -145,7 +144,12 @@ impl<S: GraphState> Graph<S> {
         let ended = self.work(&mut working.machine, cx).await;
         working.ended = ended.as_ref().err().is_none_or(|error| !error.stops_the_run());
         match ended? {
-            Ended::Done => Ok(Below::Done(S::clone(&working.machine.state))),
+            Ended::Done => {
+                // The last to hold it gives it up: a large state is not copied.
+                let state = working.machine.state.clone();
+                drop(working);
+                Ok(Below::Done(Arc::unwrap_or_clone(state)))
+            }
             Ended::Suspended => Ok(Below::Suspended(self.suspension(&mut working.machine)?)),
         }
     }

@@ -27,7 +27,8 @@ use crate::sub_agent::{AgentCard, Begin, Outcome, SubAgent, Suspension};
 /// A node of a graph, and what it may do: made by [`node`], [`branch`], [`agent`], [`sub_graph`](super::sub_graph) and
 /// [`branch_graph`](super::branch_graph).
 pub struct Node<S: GraphState> {
-    pub(super) name: Cow<'static, str>,
+    /// Shared with every event about it.
+    pub(super) name: Arc<str>,
     pub(super) work: Box<dyn Work<S>>,
     pub(super) handler: Option<Box<dyn Handler<S>>>,
     pub(super) writes: Option<Vec<Cow<'static, str>>>,
@@ -39,7 +40,7 @@ pub struct Node<S: GraphState> {
 }
 
 impl<S: GraphState> Node<S> {
-    pub(super) fn new(name: impl Into<Cow<'static, str>>, work: impl Work<S> + 'static) -> Self {
+    pub(super) fn new(name: impl Into<Arc<str>>, work: impl Work<S> + 'static) -> Self {
         Self {
             name: name.into(),
             work: Box::new(work),
@@ -181,10 +182,7 @@ pub(super) enum WorkKind<'a> {
 ///
 /// `Out` is the state's update, `()` or a [`Next`]; `E` is [`AgentError`], [`CallError`](crate::CallError), or any other type that
 /// becomes an [`AgentError`].
-pub fn node<S: GraphState, Args: 'static>(
-    name: impl Into<Cow<'static, str>>,
-    function: impl NodeFunction<S, Args>,
-) -> Node<S> {
+pub fn node<S: GraphState, Args: 'static>(name: impl Into<Arc<str>>, function: impl NodeFunction<S, Args>) -> Node<S> {
     Node::new(name, Plain { function, form: PhantomData })
 }
 
@@ -201,7 +199,7 @@ pub fn branch<S: GraphState, In: BranchInput, Args: 'static>(
 ///
 /// The agent works within its own ceilings. Its input has to fit its card's schema.
 pub fn agent<S: GraphState, In: Serialize, Out: DeserializeOwned + 'static, N: IntoNext<S>>(
-    name: impl Into<Cow<'static, str>>,
+    name: impl Into<Arc<str>>,
     agent: impl SubAgent + 'static,
     into: impl Fn(&S) -> In + Send + Sync + 'static,
     back: impl Fn(Out) -> N + Send + Sync + 'static,

@@ -1,12 +1,8 @@
 //! A run of a graph by itself.
 
 use std::fmt;
-use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use futures_util::FutureExt;
-use futures_util::future::{Either, select};
 use tokio::time::Instant;
 
 use super::builder::Graph;
@@ -18,14 +14,14 @@ use crate::amount::Spend;
 use crate::budget::{Lease, SavedLease};
 use crate::caller::Caller;
 use crate::error::ErrorCode;
-use crate::event::{EventKind, Sinks};
-use crate::id::{RunId, TaskId};
-use crate::identity::{Profile, TraceId};
-use crate::journal::MemoryJournal;
-use crate::main_agent::{Resume, RunOptions, stopped};
+use crate::event::EventKind;
+use crate::id::RunId;
+use crate::identity::Profile;
+use crate::main_agent::{Resume, RunOptions};
+use crate::pending::Pending;
 use crate::policy::{HintPolicy, Policies, Policy};
 use crate::run_context::{Run, RunContext};
-use crate::run_state::{ResumeError, RunState};
+use crate::run_state::RunState;
 
 /// How a graph's run ends, unless it fails.
 #[derive(Debug)]
@@ -94,21 +90,10 @@ impl<S: GraphState> Graph<S> {
         let id = RunId::random();
         let limits = options.limits.unwrap_or(self.plan.card.limits);
         let machine = Machine::start(&self.plan, state).map_err(|error| refused(error, None))?;
-        let run = Run {
-            id,
-            revision: 0,
-            task: options.task_id.unwrap_or_else(|| TaskId::from_uuid(id.as_uuid())),
-            trace: options.trace_id.unwrap_or_else(|| TraceId::from_bytes(id.as_uuid().into_bytes())),
-            caller,
-            sinks: Sinks::default(),
-            journal: Arc::new(MemoryJournal::new()),
-            drain: None,
-            time_over: limits.time.and_then(|time| Instant::now().checked_add(time)),
-            answered: Box::default(),
-            depth: u32::MAX,
-            stopping: AtomicBool::default(),
-            aside: OnceLock::new(),
-        };
+        let mut run = Run::new(id, caller);
+        run.task = options.task_id.unwrap_or(run.task);
+        run.trace = options.trace_id.unwrap_or(run.trace);
+        run.time_over = limits.time.and_then(|time| Instant::now().checked_add(time));
         self.supervise(machine, run, SavedLease { limits, spent: Spend::ZERO }, options).await
     }
 
@@ -124,16 +109,10 @@ impl<S: GraphState> Graph<S> {
     /// As for [`run`](Self::run).
     pub async fn resume(&self, resume: Resume) -> Result<GraphOutcome<S>, Box<GraphFailed>> {
         let Resume { state: saved, by, answers, options } = resume;
-        let admitted = saved.check_answers(&by, &answers).map_err(AgentError::from).and_then(|()| {
-            for answer in &answers {
-                let pending = saved.find(&answer.pending)?;
-                if !HintPolicy.may_answer(pending, &answer.by) || !self.may_answer(pending, &answer.by) {
-                    let user = answer.by.user.to_string();
-                    return Err(ResumeError::NotAllowed { pending: answer.pending.clone(), user }.into());
-                }
-            }
-            self.restore(saved.suspension.state.clone(), answers.clone())
-        });
+        let may_answer =
+            |pending: &Pending, by: &Caller| HintPolicy.may_answer(pending, by) && self.may_answer(pending, by);
+        let admitted = saved.check_answers(&by, &answers, may_answer).map_err(AgentError::from);
+        let admitted = admitted.and_then(|()| self.restore(saved.suspension.state.clone(), answers.clone()));
         let machine = match admitted {
             Ok(machine) => machine,
             Err(error) => return Err(refused(error, Some(saved))),
@@ -141,19 +120,12 @@ impl<S: GraphState> Graph<S> {
         let lease = SavedLease { limits: options.limits.unwrap_or(saved.lease.limits), ..saved.lease };
         let answered = saved.answered.into_iter().chain(answers.into_iter().map(|answer| answer.pending)).collect();
         let run = Run {
-            id: saved.run_id,
             revision: saved.revision,
             task: saved.task_id,
             trace: saved.trace_id,
-            caller: saved.caller,
-            sinks: Sinks::default(),
-            journal: Arc::new(MemoryJournal::new()),
-            drain: None,
             time_over: saved.time_left.and_then(|time| Instant::now().checked_add(time)),
             answered,
-            depth: u32::MAX,
-            stopping: AtomicBool::default(),
-            aside: OnceLock::new(),
+            ..Run::new(saved.run_id, saved.caller)
         };
         self.supervise(machine, run, lease, options).await
     }
@@ -166,10 +138,7 @@ impl<S: GraphState> Graph<S> {
         mut options: RunOptions,
     ) -> Result<GraphOutcome<S>, Box<GraphFailed>> {
         options.detach();
-        let deadline = match (run.time_over, options.deadline) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        };
+        let deadline = run.deadline(options.deadline);
         let resumed = run.revision > 0;
         run.sinks.observers = options.observers;
         run.drain = options.drain;
@@ -179,15 +148,7 @@ impl<S: GraphState> Graph<S> {
         let cx = RunContext::root(run, name, &Profile::default(), policies, lease, deadline, token.clone());
         let _end = cx.end_on_drop();
         cx.emit_kind(|| EventKind::Started { agent: name.clone(), resumed });
-        let working = AssertUnwindSafe(self.work(&mut machine, &cx)).catch_unwind();
-        let ended = match select(Box::pin(working), Box::pin(stopped(cx.deadline(), token))).await {
-            Either::Left((ended, _)) => ended.unwrap_or(Err(AgentError::Panicked)),
-            Either::Right((error, working)) => {
-                cx.run().stopping.store(true, Ordering::Relaxed);
-                drop(working);
-                Err(error)
-            }
-        };
+        let ended = cx.until_stopped(token, self.work(&mut machine, &cx)).await;
         let spent = cx.lease().spent();
         let failed = match ended {
             Ok(Ended::Done) => {

@@ -17,11 +17,11 @@ use super::machine::{Child, Left, Machine, Slot, Task, Waiting};
 use super::next::{Flow, Input, Next};
 use super::node::{Done, Handler, Node, On, WorkKind};
 use crate::agent_error::AgentError;
+use crate::budget::SavedLease;
 use crate::event::EventKind;
-use crate::function::Effect;
 use crate::model::Attempts;
 use crate::path::CallPosition;
-use crate::pending::{Answer, Pending, PendingId};
+use crate::pending::{Answer, Pending};
 use crate::run_context::RunContext;
 use crate::sub_agent::Suspension;
 use crate::telemetry::{record_error, task_span};
@@ -135,33 +135,32 @@ fn job<'a, S: GraphState>(
 ) -> Option<Job<'a, S>> {
     let task = machine.tasks.get(index)?;
     let node = plan.nodes.get(task.node)?;
-    let begin = match &task.slot {
-        Slot::Ready => BeginTask::Run(task.input.clone()),
-        Slot::Waits(waiting) => BeginTask::Answer(Box::new(waiting.answer.clone()?)),
-        Slot::Child(child) => BeginTask::Resume(child.clone()),
+    let (begin, waits, lease) = match &task.slot {
+        Slot::Ready => (BeginTask::Run(task.input.clone()), 0, None),
+        Slot::Waits(waiting) => (BeginTask::Answer(Box::new(waiting.answer.clone()?)), waiting.written.len(), None),
+        Slot::Child(child) => (BeginTask::Resume(child.clone()), 0, child.lease),
         Slot::Done(..) => return None,
     };
-    let cx = context(node, machine.step, index, &task.slot, cx);
-    let waits = match &task.slot {
-        Slot::Waits(waiting) => waiting.written.len(),
-        Slot::Ready | Slot::Done(..) | Slot::Child(_) => 0,
-    };
+    let cx = context(node, machine.step, index, lease, cx);
     let (ordinal, step) = (task.ordinal, machine.step);
     let (state, attempts) = (machine.state.clone(), machine.attempts.clone());
     Some(Job { node, index, ordinal, step, state, begin, waits, attempts, left: machine.left.clone(), cx })
 }
 
-/// The context of a task: its place in the run is the step, and its index among the tasks of it.
-fn context<S: GraphState>(node: &Node<S>, step: u32, index: usize, slot: &Slot<S>, cx: &RunContext) -> RunContext {
+/// The context of a task: its place in the run is the step, and its index among the tasks of it. `saved` is what is left of the budget
+/// of an agent that goes on.
+fn context<S: GraphState>(
+    node: &Node<S>,
+    step: u32,
+    index: usize,
+    saved: Option<SavedLease>,
+    cx: &RunContext,
+) -> RunContext {
     let position = CallPosition { turn: step, slot: u32::try_from(index).unwrap_or(u32::MAX) };
     let until = |time| Instant::now().checked_add(time);
     let WorkKind::Agent(card) = node.work.kind() else {
         let until = node.timeout.and_then(until);
         return if node.retries > 0 { cx.for_work(position, until) } else { cx.for_call(position, until) };
-    };
-    let saved = match slot {
-        Slot::Child(child) => child.lease,
-        Slot::Ready | Slot::Done(..) | Slot::Waits(_) => None,
     };
     let lease = match saved {
         Some(saved) => cx.lease().restore_child(saved),
@@ -194,7 +193,7 @@ impl<S: GraphState> Job<'_, S> {
         let came = self.work().instrument(span.clone()).await;
         below.end();
         end.disarm();
-        let node = || Arc::<str>::from(&*self.node.name);
+        let node = || self.node.name.clone();
         match &came {
             Ok(Came::Next(next)) => {
                 self.cx
@@ -216,7 +215,7 @@ impl<S: GraphState> Job<'_, S> {
         let done = match &self.begin {
             BeginTask::Run(input) => {
                 let (node, step, ordinal) = (&self.node.name, self.step, self.ordinal);
-                self.cx.emit_kind(|| EventKind::NodeStarted { node: Arc::from(&**node), step, ordinal });
+                self.cx.emit_kind(|| EventKind::NodeStarted { node: node.clone(), step, ordinal });
                 self.attempt(input).await?
             }
             BeginTask::Answer(answer) => {
@@ -256,12 +255,7 @@ impl<S: GraphState> Job<'_, S> {
         }
         let lease = match self.node.work.kind() {
             WorkKind::Agent(card) => {
-                // An agent that only delegates tells of its waits by itself.
-                let tells = |id: &PendingId| card.function.effect != Effect::Delegated && id.path == *self.cx.path();
-                let is_new = |pending: &&Pending| known.iter().all(|known| known.id != pending.id);
-                for pending in suspension.pending.iter().filter(is_new).filter(|pending| tells(&pending.id)) {
-                    self.cx.emit_kind(|| EventKind::Waiting { pending: Arc::new(pending.clone()) });
-                }
+                self.cx.tell_waits(&suspension, known, card.function.effect);
                 Some(self.cx.lease().save())
             }
             WorkKind::Function | WorkKind::Graph => None,

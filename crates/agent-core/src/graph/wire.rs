@@ -1,6 +1,7 @@
 //! The saved form of a graph at work.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,7 +9,7 @@ use serde_json::Value;
 use super::builder::Plan;
 use super::fields::GraphState;
 use super::machine::{Child, Left, Machine, Slot, Task, Waiting};
-use super::next::{BranchTask, Flow, Goto, Next, Target};
+use super::next::{BranchTask, Flow, Goto, Input, Next, Target};
 use crate::budget::SavedLease;
 use crate::model::Attempts;
 use crate::pending::{Answer, Pending};
@@ -134,7 +135,7 @@ pub(super) fn decode<S: GraphState>(body: &Value, plan: &Plan<S>) -> Result<Mach
         return Err(format!("it has {} joins, the graph has {}", saved.arrived.len(), plan.joins.len()));
     }
     Ok(Machine {
-        state: std::sync::Arc::new(serde_json::from_value(saved.state).map_err(|problem| problem.to_string())?),
+        state: Arc::new(serde_json::from_value(saved.state).map_err(|problem| problem.to_string())?),
         step: saved.step,
         tasks: saved.tasks.into_iter().map(|task| decode_task(task, plan)).collect::<Result<_, _>>()?,
         arrived: saved.arrived.iter().map(|names| nodes(names)).collect::<Result<_, _>>()?,
@@ -150,10 +151,7 @@ fn find<S: GraphState>(plan: &Plan<S>, name: &str) -> Result<usize, String> {
 
 fn decode_task<S: GraphState>(saved: SavedTask, plan: &Plan<S>) -> Result<Task<S>, String> {
     let node = find(plan, &saved.node)?;
-    let input = match saved.input {
-        Some(input) => decode_input(input, node, plan)?,
-        None => None,
-    };
+    let input = saved.input.map(|input| decode_input(input, node, plan)).transpose()?.flatten();
     let update = |value: Value| serde_json::from_value::<S::Update>(value).map_err(|problem| problem.to_string());
     let updates = |values: Vec<Value>| values.into_iter().map(update).collect::<Result<Vec<_>, _>>();
     let slot = match saved.slot {
@@ -176,11 +174,7 @@ fn decode_task<S: GraphState>(saved: SavedTask, plan: &Plan<S>) -> Result<Task<S
     Ok(Task { node, ordinal: saved.ordinal, input, slot })
 }
 
-fn decode_input<S: GraphState>(
-    input: Value,
-    node: usize,
-    plan: &Plan<S>,
-) -> Result<Option<super::next::Input>, String> {
+fn decode_input<S: GraphState>(input: Value, node: usize, plan: &Plan<S>) -> Result<Option<Input>, String> {
     let Some(node) = plan.nodes.get(node) else { return Ok(None) };
     node.work.load_input(input).map_err(|problem| format!("the input of `{}`: {problem}", node.name))
 }

@@ -19,9 +19,8 @@ use crate::amount::{MicroUsd, Tokens};
 use crate::budget::{Lease, Limits, Resource};
 use crate::error::{ErrorCode, shorten};
 use crate::event::EventKind;
-use crate::function::Effect;
 use crate::message::CallResult;
-use crate::pending::{Pending, PendingId, PendingKind};
+use crate::pending::{Answer, Pending, PendingKind};
 use crate::sub_agent::{Begin, Outcome, SubAgent, Suspension};
 use crate::telemetry::{record_error, task_span};
 
@@ -45,15 +44,11 @@ impl Site<'_> {
             Ok(arguments) => arguments,
             Err(result) => return Ok(Settlement::Settled(result)),
         };
-        for answer in suspended.answers.iter().filter(|answer| self.tells_for(&answer.pending)) {
+        let tells = |answer: &&Answer| self.cx.tells_for(&answer.pending, self.spec.effect);
+        for answer in suspended.answers.iter().filter(tells) {
             self.cx.emit_kind(|| EventKind::Answered { answer: answer.clone().into() });
         }
         self.make(&arguments, &mut progress, Some(suspended)).await
-    }
-
-    /// Whether the run emits the events of this wait: an agent that only delegates emits its own.
-    fn tells_for(&self, pending: &PendingId) -> bool {
-        self.spec.effect != Effect::Delegated && pending.path == *self.cx.path()
     }
 
     pub(super) async fn run_agent(
@@ -119,10 +114,7 @@ impl Site<'_> {
                 "the agent waits for nothing, for something that is not its own, or for something a second time";
             return refuse("call.invalid_suspension", message);
         }
-        let new = |pending: &&Pending| known.iter().all(|known| known.id != pending.id);
-        for pending in suspension.pending.iter().filter(new).filter(|pending| self.tells_for(&pending.id)) {
-            self.cx.emit_kind(|| EventKind::Waiting { pending: pending.clone().into() });
-        }
+        self.cx.tell_waits(&suspension, known, self.spec.effect);
         let mut progress = mem::take(progress);
         progress.next_attempt();
         Settlement::Open(Slot::Child(Box::new(self.suspended_call(suspension, progress))))

@@ -17,7 +17,7 @@ use crate::id::{RunId, TaskId};
 use crate::identity::TraceId;
 use crate::pending::{Answer, PendingId};
 use crate::policy::HintPolicy;
-use crate::run_state::{ResumeError, RunState};
+use crate::run_state::RunState;
 
 /// How long a run may be active when nobody says otherwise.
 const DEFAULT_TIME: Duration = Duration::from_secs(600);
@@ -109,15 +109,10 @@ fn time_of(limits: &Limits) -> Duration {
 
 /// Checks everything about `answers` before anything changes, and reads the state.
 fn admit_answers(agent: &Agent, saved: &RunState, by: &Caller, answers: &[Answer]) -> Result<LoopState, AgentError> {
-    saved.check_answers(by, answers)?;
-    for answer in answers {
-        let pending = saved.find(&answer.pending)?;
-        let by_policy = agent.policy.as_deref().unwrap_or(&HintPolicy).may_answer(pending, &answer.by);
-        if !by_policy || !nested::below_may_answer(agent, pending, &answer.by) {
-            let user = answer.by.user.to_string();
-            return Err(ResumeError::NotAllowed { pending: answer.pending.clone(), user }.into());
-        }
-    }
+    let policy = agent.policy.as_deref().unwrap_or(&HintPolicy);
+    saved.check_answers(by, answers, |pending, by| {
+        policy.may_answer(pending, by) && nested::below_may_answer(agent, pending, by)
+    })?;
     let state = nested::read_state(agent, saved.suspension.state.clone())?;
     if state.pending() != saved.suspension.pending {
         let problem = "it does not wait for what stands beside it";

@@ -33,7 +33,6 @@ pub use builder::MainAgentBuilder;
 pub use handle::RunHandle;
 pub use options::{Request, Resume, RunOptions};
 pub use outcome::{Failure, Report, RunOutcome, Suspended};
-pub(crate) use run::stopped;
 pub use step::{Flow, Stage, Step, StepView};
 pub(crate) use stop::StoppedCalls;
 

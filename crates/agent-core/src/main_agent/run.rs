@@ -1,11 +1,8 @@
 //! A run of a Main Agent, from what it begins or goes on with to its outcome.
 
-use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
-use futures_util::FutureExt;
-use futures_util::future::{Either, pending, select};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, field};
@@ -37,17 +34,8 @@ pub(super) async fn supervise(
     let Opened { cx, mut state, revived, token } = open(agent, life, queue);
     let _end = cx.end_on_drop();
     let span = span(agent, &cx);
-    let working = AssertUnwindSafe(live(agent, &mut state, revived, &cx)).catch_unwind().instrument(span.clone());
-    // Work first: a run whose last step is ready ends with its result, not with a deadline that has just passed.
-    let ended = match select(Box::pin(working), Box::pin(stopped(cx.deadline(), token))).await {
-        Either::Left((Ok(ended), _)) => ended,
-        Either::Left((Err(_panic), _)) => Err(AgentError::Panicked),
-        Either::Right((error, working)) => {
-            cx.run().stopping.store(true, Ordering::Relaxed);
-            drop(working);
-            Err(error)
-        }
-    };
+    let working = live(agent, &mut state, revived, &cx).instrument(span.clone());
+    let ended = cx.until_stopped(token, working).await;
     conclude(agent, *state, ended, &cx, &span)
 }
 
@@ -63,10 +51,6 @@ struct Opened {
 fn open(agent: &Agent, life: Box<Life>, queue: Option<Arc<Queue>>) -> Opened {
     let Life { state, answered, revived, options, .. } = *life;
     let time_over = life.time_left.and_then(|time| Instant::now().checked_add(time));
-    let deadline = match (time_over, options.deadline) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    };
     let run = Run {
         id: life.run_id,
         revision: life.revision,
@@ -82,6 +66,7 @@ fn open(agent: &Agent, life: Box<Life>, queue: Option<Arc<Queue>>) -> Opened {
         stopping: AtomicBool::default(),
         aside: OnceLock::new(),
     };
+    let deadline = run.deadline(options.deadline);
     let policy = agent.policy.clone().unwrap_or_else(|| Arc::new(HintPolicy));
     let token = options.cancellation;
     let lease = Lease::restore(life.lease);
@@ -106,24 +91,6 @@ fn span(agent: &Agent, cx: &RunContext) -> Span {
         result_status = field::Empty,
         fallback_path = field::Empty,
     )
-}
-
-/// Ends when the run must.
-pub(crate) async fn stopped(deadline: Option<Instant>, token: Option<CancellationToken>) -> AgentError {
-    let cancelled = async {
-        match token {
-            Some(token) => token.cancelled().await,
-            None => pending().await,
-        }
-    };
-    let Some(deadline) = deadline else {
-        cancelled.await;
-        return AgentError::Cancelled;
-    };
-    match tokio::time::timeout_at(deadline, cancelled).await {
-        Ok(()) => AgentError::Cancelled,
-        Err(_) => AgentError::Deadline,
-    }
 }
 
 /// What the host gets: a report, a suspension or a failure, each with a valid conversation.

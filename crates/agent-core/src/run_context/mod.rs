@@ -4,10 +4,13 @@ mod run;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::{Either, pending, select};
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -18,8 +21,9 @@ use crate::amount::Spend;
 use crate::budget::{Lease, Limits, Reservation};
 use crate::caller::Caller;
 use crate::event::{DeltaPart, Emitter, EventKind, Origin, Sinks};
+use crate::function::Effect;
 use crate::id::{RunId, TaskId};
-use crate::identity::{Identity, Profile, TraceId};
+use crate::identity::{Identity, Profile};
 use crate::journal::Journal;
 use crate::model::Attempts;
 use crate::observer::Observer;
@@ -104,21 +108,8 @@ impl RunContext {
     pub fn standalone_with(caller: Caller, lease: Lease, observers: Vec<Arc<dyn Observer>>) -> Self {
         let id = RunId::random();
         let time_over = lease.limits().time.and_then(|time| Instant::now().checked_add(time));
-        let run = Run {
-            id,
-            revision: 0,
-            task: TaskId::from_uuid(id.as_uuid()),
-            trace: TraceId::from_bytes(id.as_uuid().into_bytes()),
-            caller,
-            sinks: Sinks { observers, queue: None },
-            journal: Arc::new(crate::journal::MemoryJournal::new()),
-            drain: None,
-            time_over,
-            answered: Box::default(),
-            depth: u32::MAX,
-            stopping: AtomicBool::default(),
-            aside: OnceLock::new(),
-        };
+        let sinks = Sinks { observers, queue: None };
+        let run = Run { sinks, time_over, ..Run::new(id, caller) };
         let policies = Policies::of(Arc::new(crate::policy::HintPolicy));
         Self::root(run, &"host".into(), &Profile::default(), policies, lease, time_over, None)
     }
@@ -363,6 +354,42 @@ impl RunContext {
         EndOnDrop(Some(self.clone()))
     }
 
+    /// Tells of what waits here and is not among `known`. An agent that only delegates tells of its waits by itself.
+    pub(crate) fn tell_waits(&self, suspension: &Suspension, known: &[Pending], effect: Effect) {
+        let is_new = |pending: &&Pending| known.iter().all(|known| known.id != pending.id);
+        for pending in suspension.pending.iter().filter(is_new).filter(|pending| self.tells_for(&pending.id, effect)) {
+            self.emit_kind(|| EventKind::Waiting { pending: pending.clone().into() });
+        }
+    }
+
+    /// Whether the events of this wait are told here, by the caller of what waits.
+    pub(crate) fn tells_for(&self, pending: &PendingId, effect: Effect) -> bool {
+        effect != Effect::Delegated && pending.path == *self.path()
+    }
+
+    /// Waits for `work`, a run's, until the run must stop. A panic in it is a failure.
+    ///
+    /// No async function: `work` is boxed before the first wait, and takes no room beside its box.
+    pub(crate) fn until_stopped<T>(
+        &self,
+        token: Option<CancellationToken>,
+        work: impl Future<Output = Result<T, AgentError>>,
+    ) -> impl Future<Output = Result<T, AgentError>> {
+        let working = Box::pin(AssertUnwindSafe(work).catch_unwind());
+        let stopped = Box::pin(stopped(self.deadline(), token));
+        async move {
+            // Work first: a run whose last step is ready ends with its result, not with a deadline that has just passed.
+            match select(working, stopped).await {
+                Either::Left((ended, _)) => ended.unwrap_or(Err(AgentError::Panicked)),
+                Either::Right((error, working)) => {
+                    self.run().stopping.store(true, Ordering::Relaxed);
+                    drop(working);
+                    Err(error)
+                }
+            }
+        }
+    }
+
     /// Whether there is time for more, and nobody has stopped it.
     pub(crate) fn ensure_may_go_on(&self) -> Result<(), AgentError> {
         if self.is_cancelled() {
@@ -448,6 +475,24 @@ impl Drop for EndOnDrop {
         if let Some(cx) = &self.0 {
             cx.end();
         }
+    }
+}
+
+/// Ends when the run must.
+async fn stopped(deadline: Option<Instant>, token: Option<CancellationToken>) -> AgentError {
+    let cancelled = async {
+        match token {
+            Some(token) => token.cancelled().await,
+            None => pending().await,
+        }
+    };
+    let Some(deadline) = deadline else {
+        cancelled.await;
+        return AgentError::Cancelled;
+    };
+    match tokio::time::timeout_at(deadline, cancelled).await {
+        Ok(()) => AgentError::Cancelled,
+        Err(_) => AgentError::Deadline,
     }
 }
 

@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::sooner;
 use crate::budget::CarveOut;
 use crate::caller::Caller;
 use crate::event::Sinks;
 use crate::id::{RunId, TaskId};
 use crate::identity::TraceId;
-use crate::journal::Journal;
+use crate::journal::{Journal, MemoryJournal};
 use crate::main_agent::StoppedCalls;
 use crate::pending::PendingId;
 
@@ -48,6 +49,30 @@ pub(crate) struct Aside {
 }
 
 impl Run {
+    /// A run's first life: without observers, journal but the process's memory, or bounds.
+    pub(crate) fn new(id: RunId, caller: Caller) -> Self {
+        Self {
+            id,
+            revision: 0,
+            task: TaskId::from_uuid(id.as_uuid()),
+            trace: TraceId::from_bytes(id.as_uuid().into_bytes()),
+            caller,
+            sinks: Sinks::default(),
+            journal: Arc::new(MemoryJournal::new()),
+            drain: None,
+            time_over: None,
+            answered: Box::default(),
+            depth: u32::MAX,
+            stopping: AtomicBool::default(),
+            aside: OnceLock::new(),
+        }
+    }
+
+    /// When the time is over: that of the run, or the host's for this life.
+    pub(crate) fn deadline(&self, of_life: Option<Instant>) -> Option<Instant> {
+        sooner(self.time_over, of_life)
+    }
+
     /// Whether the run should stop at the next step.
     pub(crate) fn is_draining(&self) -> bool {
         self.drain.as_ref().is_some_and(CancellationToken::is_cancelled)

@@ -107,8 +107,13 @@ impl RunState {
         self.time_left
     }
 
-    /// Whether `answers` of the tenant of `by` can be taken, before anything changes. Who may answer is the policy's question.
-    pub(crate) fn check_answers(&self, by: &Caller, answers: &[Answer]) -> Result<(), ResumeError> {
+    /// Whether `answers` of the tenant of `by` can be taken, before anything changes. Who may answer, `may_answer` tells.
+    pub(crate) fn check_answers(
+        &self,
+        by: &Caller,
+        answers: &[Answer],
+        may_answer: impl Fn(&Pending, &Caller) -> bool,
+    ) -> Result<(), ResumeError> {
         if by.tenant != self.caller.tenant {
             return Err(ResumeError::OtherTenant);
         }
@@ -119,6 +124,12 @@ impl RunState {
             self.check_answer(answer)?;
             if answers.iter().take(index).any(|earlier| earlier.pending == answer.pending) {
                 return Err(ResumeError::AlreadyAnswered { pending: answer.pending.clone() });
+            }
+        }
+        for answer in answers {
+            if !may_answer(self.find(&answer.pending)?, &answer.by) {
+                let user = answer.by.user.to_string();
+                return Err(ResumeError::NotAllowed { pending: answer.pending.clone(), user });
             }
         }
         Ok(())
