@@ -108,12 +108,7 @@ impl Embedder for GatewayEmbedder {
         while let Some(batch) = asked.next().await {
             match batch {
                 Ok(batch) => all.add(batch),
-                Err(error) => {
-                    return Err(match all.usage {
-                        Some(usage) => error.with_usage(usage),
-                        None => error,
-                    });
-                }
+                Err(error) => return Err(all.paid_for(error)),
             }
         }
         all.into_embeddings()
@@ -172,15 +167,21 @@ struct Batch {
 
 impl Batch {
     fn add(&mut self, other: Self) {
-        let is_first = self.vectors.is_empty();
+        if self.vectors.is_empty() {
+            *self = other;
+            return;
+        }
         self.vectors.extend(other.vectors);
         // A sum of which a part is unknown is unknown.
-        self.cost = if is_first { other.cost } else { self.cost.zip(other.cost).map(|(sum, cost)| sum.plus(cost)) };
-        if let Some(usage) = other.usage {
-            let sum = self.usage.get_or_insert_default();
-            sum.input = sum.input.plus(usage.input);
-            sum.output = Tokens::ZERO;
-        }
+        self.cost = self.cost.zip(other.cost).map(|(sum, cost)| sum.plus(cost));
+        self.usage =
+            self.usage.zip(other.usage).map(|(sum, usage)| Usage::new(sum.input.plus(usage.input), Tokens::ZERO));
+    }
+
+    /// `error` with what these vectors used and cost, though nobody sees them.
+    fn paid_for(&self, error: ModelError) -> ModelError {
+        let error = self.usage.into_iter().fold(error, ModelError::with_usage);
+        self.cost.into_iter().fold(error, ModelError::with_cost)
     }
 
     fn into_embeddings(self) -> Result<Embeddings, ModelError> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_core::{InvalidValue, ModelError, ModelInfo};
+use percent_encoding::percent_decode_str;
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName,
     HeaderValue, TRANSFER_ENCODING, USER_AGENT,
@@ -88,7 +89,7 @@ impl Gateway {
             .retry(reqwest::retry::never())
             .http1_only()
             .no_proxy();
-        let (proxy, password) = config.proxy.as_ref().map(|url| proxy(url.expose_secret())).transpose()?.unzip();
+        let (proxy, its_key) = config.proxy.as_ref().map(|url| proxy(url.expose_secret())).transpose()?.unzip();
         let client = match proxy {
             Some(proxy) => client.proxy(proxy),
             None => client,
@@ -96,7 +97,8 @@ impl Gateway {
         let client = client.build().map_err(|error| {
             InvalidValue::new("gateway", "(not shown)", format!("settings of a client ({})", error.without_url()))
         })?;
-        let secrets = config.api_key.iter().chain(config.headers.values()).cloned().chain(password.flatten()).collect();
+        let keys = config.api_key.iter().chain(config.headers.values()).cloned();
+        let secrets = keys.chain(its_key.into_iter().flatten()).collect();
         let urls = Urls::below(&base);
         let headers = headers(&config)?;
         Ok(Self { shared: Arc::new(Shared { config, urls, headers, client, secrets }) })
@@ -224,12 +226,15 @@ fn secret(field: &'static str, value: &str) -> Result<HeaderValue, InvalidValue>
     Ok(header)
 }
 
-/// A proxy, and the password in its URL. What the client does not know as a proxy it would pass by.
-fn proxy(url: &str) -> Result<(Proxy, Option<SecretString>), InvalidValue> {
+/// A proxy, and the secret in its URL: the password, or what stands alone in the place of a user and is a token then. It is known
+/// as it is written in a URL, and as it is read there. What the client does not know as a proxy it would pass by.
+fn proxy(url: &str) -> Result<(Proxy, Vec<SecretString>), InvalidValue> {
     let invalid = || InvalidValue::new("proxy", "(not shown)", "the `http` or `https` URL of a proxy");
     let parsed = Url::parse(url).map_err(|_| invalid())?;
     if !matches!(parsed.scheme(), "http" | "https") || !parsed.has_host() {
         return Err(invalid());
     }
-    Ok((Proxy::all(url).map_err(|_| invalid())?, parsed.password().map(SecretString::from)))
+    let key = parsed.password().unwrap_or(parsed.username());
+    let secrets = vec![key.into(), percent_decode_str(key).decode_utf8_lossy().into_owned().into()];
+    Ok((Proxy::all(url).map_err(|_| invalid())?, secrets))
 }

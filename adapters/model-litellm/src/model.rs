@@ -7,7 +7,6 @@ use agent_core::{
     ChatModel, ChatRequest, Entry, MicroUsd, ModelError, ModelErrorClass, ModelInfo, ModelStream, RunContext, UserPart,
     async_trait,
 };
-use bytes::Bytes;
 use reqwest::Response;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue};
 
@@ -134,18 +133,13 @@ pub(crate) fn cost(headers: &HeaderMap) -> Option<MicroUsd> {
 }
 
 /// A body of at most so many bytes.
-pub(crate) async fn whole_body(mut response: Response, limit: NonZeroUsize) -> Result<Bytes, ModelError> {
-    let mut pieces: Vec<Bytes> = Vec::new();
-    let mut size = 0;
+pub(crate) async fn whole_body(mut response: Response, limit: NonZeroUsize) -> Result<Vec<u8>, ModelError> {
+    let mut body = Vec::new();
     while let Some(piece) = response.chunk().await.map_err(failure::broken)? {
-        size += piece.len();
-        if size > limit.get() {
+        if body.len() + piece.len() > limit.get() {
             return Err(failure::error(ModelErrorClass::TooLarge));
         }
-        pieces.push(piece);
+        body.extend_from_slice(&piece);
     }
-    Ok(match pieces.as_mut_slice() {
-        [piece] => std::mem::take(piece),
-        pieces => pieces.concat().into(),
-    })
+    Ok(body)
 }

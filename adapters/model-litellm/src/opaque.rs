@@ -1,13 +1,15 @@
 //! What a server has to see again of its own answers, in the form in which a conversation keeps it.
 //!
-//! Reasoning, its signatures and signatures of calls mean something to the model that made them, and to no other. They are kept
-//! with its name, and go back to it alone.
+//! Reasoning, its signatures, and the ids and signatures of calls mean something to the model that made them, and to no other. They
+//! are kept with its name, and go back to it alone. Ids are kept with their calls: that something is kept says whose they are.
 
 use std::collections::BTreeMap;
 
 use agent_core::Opaque;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+
+use crate::decode::Elements;
 
 /// The version of the format, which conversations keep for as long as hosts keep them.
 const FORMAT: u32 = 1;
@@ -32,11 +34,12 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// As opaque bytes of an answer of `model`, or `None` when there is nothing to keep.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.reasoning.is_none() && self.fields.is_empty() && self.calls.is_empty()
+    }
+
+    /// As opaque bytes of an answer of `model`.
     pub(crate) fn seal(&mut self, model: &str) -> Option<Opaque> {
-        if self.reasoning.is_none() && self.fields.is_empty() && self.calls.is_empty() {
-            return None;
-        }
         let kept = Self { format: FORMAT, model: model.to_owned(), ..std::mem::take(self) };
         serde_json::to_vec(&kept).ok().map(Opaque::new)
     }
@@ -47,19 +50,42 @@ impl Kept {
         (kept.format == FORMAT && kept.model == model).then_some(kept)
     }
 
-    /// Adds pieces of a list of blocks, as `thinking_blocks` and `reasoning_details` are sent: a piece goes on with the block before
-    /// it when it is of the same kind and that one has no end yet.
-    pub(crate) fn add_blocks(&mut self, field: &str, pieces: Vec<Value>) {
-        if pieces.is_empty() {
+    /// Adds a list of blocks, as `thinking_blocks` and `reasoning_details` are sent. Where they come in pieces, one with a number goes
+    /// on with the block of that number, and one without, if it is the first of its list, with the block before it.
+    pub(crate) fn add_blocks(&mut self, field: &str, list: Vec<Value>, elements: Elements) {
+        let Value::Array(blocks) = self.fields.entry(field).or_insert_with(|| Value::Array(Vec::new())) else { return };
+        let before = blocks.len();
+        for (place, element) in list.into_iter().enumerate() {
+            let begun = match &element {
+                _ if elements == Elements::Whole => None,
+                element if !element["index"].is_null() => blocks
+                    .iter_mut()
+                    .rfind(|block| block["index"] == element["index"] && block["type"] == element["type"]),
+                _ if place == 0 => blocks.get_mut(..before).and_then(<[Value]>::last_mut),
+                _ => None,
+            };
+            match (begun, element) {
+                (Some(Value::Object(block)), Value::Object(piece)) if goes_on(block, &piece) => extend(block, piece),
+                (_, element) => blocks.push(element),
+            }
+        }
+        if blocks.is_empty() {
+            self.fields.remove(field);
+        }
+    }
+
+    /// Adds signatures of thoughts that are not there yet.
+    pub(crate) fn add_signatures(&mut self, signatures: Vec<Value>) {
+        if signatures.is_empty() {
             return;
         }
-        let blocks = self.fields.entry(field).or_insert_with(|| Value::Array(Vec::new()));
-        let Value::Array(blocks) = blocks else { return };
-        for piece in pieces {
-            match (blocks.last_mut(), piece) {
-                (Some(Value::Object(block)), Value::Object(piece)) if goes_on(block, &piece) => extend(block, piece),
-                (_, piece) => blocks.push(piece),
-            }
+        let fields = self.fields.entry("provider_specific_fields").or_insert_with(|| json!({"thought_signatures": []}));
+        if let Some(known) = fields["thought_signatures"].as_array_mut() {
+            signatures.into_iter().for_each(|signature| {
+                if !known.contains(&signature) {
+                    known.push(signature);
+                }
+            });
         }
     }
 }
@@ -70,9 +96,11 @@ const TEXTS: [&str; 4] = ["thinking", "text", "summary", "data"];
 /// Whether `piece` is more of `block`.
 fn goes_on(block: &Map<String, Value>, piece: &Map<String, Value>) -> bool {
     let same = |field: &str| block.get(field) == piece.get(field);
+    let id = |fields: &Map<String, Value>| fields.get("id").filter(|id| !id.is_null()).cloned();
+    let is_another = id(block).zip(id(piece)).is_some_and(|(id, other)| id != other);
     let is_signed = block.get("signature").and_then(Value::as_str).is_some_and(|signature| !signature.is_empty());
     let comes_whole = block.get("type").and_then(Value::as_str) == Some("redacted_thinking");
-    same("type") && same("index") && !is_signed && !comes_whole
+    same("type") && same("index") && !is_another && !is_signed && !comes_whole
 }
 
 fn extend(block: &mut Map<String, Value>, piece: Map<String, Value>) {
@@ -89,14 +117,12 @@ fn extend(block: &mut Map<String, Value>, piece: Map<String, Value>) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[track_caller]
     fn check(pieces: &[Value], expected: &Value) {
         let mut kept = Kept::default();
-        pieces.iter().for_each(|piece| kept.add_blocks("thinking_blocks", vec![piece.clone()]));
+        pieces.iter().for_each(|piece| kept.add_blocks("thinking_blocks", vec![piece.clone()], Elements::Pieces));
         assert_eq!(kept.fields.get("thinking_blocks"), Some(expected));
     }
 
@@ -134,6 +160,39 @@ mod tests {
     }
 
     #[test]
+    fn elements_of_one_list_are_blocks_of_their_own() {
+        let text = |text: &str| json!({"type": "reasoning.text", "text": text});
+        let list = |list: &[Value], elements| {
+            let mut kept = Kept::default();
+            list.iter().for_each(|list| kept.add_blocks("details", list.as_array().unwrap().clone(), elements));
+            kept.fields.remove("details").unwrap_or_default()
+        };
+        let blocks = json!([text("a"), text("b")]);
+        assert_eq!(list(&[blocks.clone(), json!([])], Elements::Whole), blocks);
+        assert_eq!(
+            list(&[blocks.clone(), json!([text("c"), text("d")])], Elements::Pieces),
+            json!([text("a"), text("bc"), text("d")])
+        );
+        assert_eq!(list(&[json!([])], Elements::Pieces), Value::Null);
+        let numbered = |index: u32, text: &str| json!({"type": "reasoning.text", "index": index, "text": text});
+        let interleaved =
+            [json!([numbered(0, "a"), numbered(1, "b")]), json!([numbered(0, "c")]), json!([numbered(1, "d")])];
+        assert_eq!(list(&interleaved, Elements::Pieces), json!([numbered(0, "ac"), numbered(1, "bd")]));
+        let with_id = |id: Value| json!({"type": "reasoning.encrypted", "id": id, "data": "x"});
+        let others = [json!([with_id(json!("r1"))]), json!([with_id(json!("r2"))])];
+        assert_eq!(list(&others, Elements::Pieces), json!([with_id(json!("r1")), with_id(json!("r2"))]));
+    }
+
+    #[test]
+    fn signatures_are_kept_once_each() {
+        let mut kept = Kept::default();
+        for list in [json!(["a"]), json!([]), json!(["a", "b"]), json!(["c"])] {
+            kept.add_signatures(list.as_array().unwrap().clone());
+        }
+        assert_eq!(kept.fields["provider_specific_fields"], json!({"thought_signatures": ["a", "b", "c"]}));
+    }
+
+    #[test]
     fn what_is_kept_is_for_its_model() {
         let mut kept = Kept { reasoning: Some("reasoning".to_owned()), ..Kept::default() };
         let sealed = kept.seal("r1").unwrap();
@@ -141,6 +200,6 @@ mod tests {
         assert_eq!(Kept::open(&sealed, "r1").unwrap().reasoning.as_deref(), Some("reasoning"));
         assert_eq!(Kept::open(&sealed, "r2"), None);
         assert_eq!(Kept::open(&Opaque::new(*b"\x00signature\xff"), "r1"), None);
-        assert_eq!(kept.seal("r1"), None);
+        assert!(kept.is_empty());
     }
 }

@@ -1,6 +1,6 @@
 //! Which certificates are trusted, and which one is shown.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::sync::Arc;
 
 use agent_core::InvalidValue;
@@ -24,8 +24,8 @@ pub struct TlsConfig {
     pub client_certificate: Option<ClientCertificate>,
 }
 
-/// The authorities that are trusted, as PEM.
-#[derive(Debug, Clone, Default, Deserialize)]
+/// The authorities that are trusted, as PEM, which `Debug` does not show: files of certificates hold keys, too, at times.
+#[derive(Clone, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Roots {
@@ -38,8 +38,8 @@ pub enum Roots {
     Only(String),
 }
 
-/// A client's certificate with its key, as PEM.
-#[derive(Debug, Clone, Deserialize)]
+/// A client's certificate with its key, as PEM, of which `Debug` shows nothing.
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ClientCertificate {
@@ -47,6 +47,22 @@ pub struct ClientCertificate {
     pub certificates: String,
     /// The private key.
     pub key: SecretString,
+}
+
+impl fmt::Debug for Roots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::System => "System",
+            Self::SystemAnd(_) => "SystemAnd(..)",
+            Self::Only(_) => "Only(..)",
+        })
+    }
+}
+
+impl fmt::Debug for ClientCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientCertificate").finish_non_exhaustive()
+    }
 }
 
 impl TlsConfig {

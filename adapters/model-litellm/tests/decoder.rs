@@ -137,6 +137,14 @@ fn calls_are_put_together_of_any_pieces() {
         ],
         &["lookup({\"x\":[1]})#a"],
     );
+    // The name with every piece, and a line break after the end.
+    check_calls(
+        &[
+            piece(0.into(), "a".into(), "f".into(), "{\"x\":1}".into()),
+            piece(0.into(), "a".into(), "f".into(), "\n".into()),
+        ],
+        &["f({\"x\":1}\n)#a"],
+    );
     // One id for all, and one number.
     check_calls(
         &[
@@ -161,9 +169,13 @@ fn calls_are_put_together_of_any_pieces() {
     );
 }
 
-/// What comes of one document, as its calls and texts, or the code of its failure.
+/// What comes of one document.
 fn document(document: &Value) -> String {
-    let (chunks, failed) = decode([document.to_string().as_bytes()], SizeLimits::default());
+    shown(decode([document.to_string().as_bytes()], SizeLimits::default()))
+}
+
+/// An answer as its calls, its text and why it ended, or the code of its failure.
+fn shown((chunks, failed): Decoded) -> String {
     if let Some(code) = failed {
         return code;
     }
@@ -172,6 +184,101 @@ fn document(document: &Value) -> String {
     let reply = collector.finish().unwrap().0;
     let calls = reply.each_call().map(|call| format!("{}({})", call.name, call.arguments.as_text()));
     calls.chain([reply.joined_text(), format!("[{}]", reply.finish.as_str())]).collect::<Vec<_>>().join(" ")
+}
+
+/// The answer that these choices make, each an event of its own, and `[DONE]` after them.
+fn streamed(choices: &[Value]) -> String {
+    let events = choices.iter().map(|choice| format!("data: {}\n\n", json!({ "choices": [choice] })));
+    let stream: String = events.chain(["data: [DONE]\n\n".to_owned()]).collect();
+    shown(decode([stream.as_bytes()], SizeLimits::default()))
+}
+
+#[test]
+fn what_was_said_in_pieces_is_not_said_again_as_a_whole() {
+    // Perplexity: each event has a piece, and everything so far.
+    let piece = |text: &str, so_far: &str, reason: Value| json!({"delta": {"content": text}, "message": {"content": so_far}, "finish_reason": reason});
+    let last = json!({"delta": {"content": ""}, "message": {"content": "Hello."}, "finish_reason": "stop"});
+    assert_eq!(
+        streamed(&[piece("Hel", "Hel", json!(null)), piece("lo.", "Hello.", json!(null)), last]),
+        "Hello. [stop]"
+    );
+    // MiniMax: the last event has the whole answer.
+    let whole = json!({"message": {"content": "Hello."}, "finish_reason": "stop"});
+    assert_eq!(streamed(&[json!({"delta": {"content": "Hello."}}), whole.clone()]), "Hello. [stop]");
+    let call = json!({"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}});
+    let calls = json!({"tool_calls": [call]});
+    let repeated = json!({"message": calls, "finish_reason": "tool_calls"});
+    assert_eq!(streamed(&[json!({"delta": calls}), repeated]), "f({})  [tool_calls]");
+    // A stream in which nothing else is, and one of such pieces.
+    assert_eq!(streamed(&[json!({"delta": {"role": "assistant", "content": ""}}), whole]), "Hello. [stop]");
+    let said = |text: &str, reason: Value| json!({"message": {"content": text}, "finish_reason": reason});
+    assert_eq!(streamed(&[said("Hel", json!(null)), said("lo.", json!("stop"))]), "Hello. [stop]");
+    // A call in its old form beside the same one in its new form.
+    let both = json!({"tool_calls": [call], "function_call": {"name": "f", "arguments": "{}"}});
+    assert_eq!(streamed(&[json!({"delta": both, "finish_reason": "tool_calls"})]), "f({})  [tool_calls]");
+}
+
+#[test]
+fn the_last_reason_counts() {
+    let said = |text: &str, reason: &str| json!({"delta": {"content": text}, "finish_reason": reason});
+    assert_eq!(streamed(&[said("Hel", "stop"), said("lo", "length")]), "Hello [length]");
+    // `stop` is what is said when nothing else is.
+    assert_eq!(streamed(&[said("Hello", "length"), said("", "stop")]), "Hello [length]");
+    assert_eq!(streamed(&[said("Hello", "stop"), said("", "content_filter")]), "Hello [content_filter]");
+}
+
+#[test]
+fn a_reason_is_the_end_when_nothing_comes_after_it() {
+    let ends = |choices: &[Value]| {
+        let mut decoder = StreamDecoder::new("m", SizeLimits::default());
+        let ends = choices.iter().map(|choice| {
+            decoder.push(format!("data: {}\n\n", json!({ "choices": [choice] })));
+            while decoder.next_chunk().is_some() {}
+            decoder.has_finish()
+        });
+        ends.collect::<Vec<_>>()
+    };
+    let said = |text: &str, reason: Value| json!({"delta": {"content": text}, "finish_reason": reason});
+    let none = || Value::Null;
+    assert_eq!(ends(&[said("Hel", none()), said("lo", none()), said("", json!("stop"))]), [false, false, true]);
+    assert_eq!(ends(&[said("Hel", none()), said("lo", json!("stop"))]), [false, true]);
+    assert_eq!(ends(&[said("Hel", none()), said("", json!("stop")), said("", none())]), [false, true, true]);
+    // Gemini behind proxies: each event has a reason, so that none says anything.
+    assert_eq!(ends(&[said("", json!("stop")), said("Hel", json!("stop")), said("", json!("stop"))]), [false; 3]);
+    assert_eq!(ends(&[said("Hel", none()), said("", json!("stop")), said("lo", none())]), [false, true, false]);
+}
+
+#[test]
+fn what_comes_after_the_end_takes_no_answer_back() {
+    let hello = event(&json!({"content": "Hello."}), None);
+    let finish = event(&json!({}), Some("stop"));
+    let nan = b"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"cost\":NaN}}\n\n".to_vec();
+    let error = b"data: {\"error\":{\"code\":500,\"message\":\"logging failed\"}}\n\n".to_vec();
+    let named = b"event: error\ndata: it broke\n\n".to_vec();
+    for after in [&nan, &error, &named] {
+        let stream = [&*hello, &*finish, &**after].concat();
+        assert_eq!(shown(decode([&*stream], SizeLimits::default())), "Hello. [stop]");
+        let in_doubt = [&*event(&json!({"content": "Hel"}), Some("stop")), &**after].concat();
+        assert!(shown(decode([&*in_doubt], SizeLimits::default())).starts_with("model."));
+    }
+}
+
+#[test]
+fn half_a_character_of_utf_16_costs_no_answer() {
+    let stream = "data: {\"choices\":[{\"delta\":{\"content\":\"Hi \\ud83d\"}}]}\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"\\uDE00 \\\\ud83d \\ud83d\\ude00.\"},\"finish_reason\":\"stop\"}]}\n\n";
+    assert_eq!(shown(decode([stream.as_bytes()], SizeLimits::default())), "Hi \u{fffd}\u{fffd} \\ud83d 😀. [stop]");
+}
+
+#[test]
+fn white_space_in_small_pieces_takes_no_longer() {
+    let mut decoder = StreamDecoder::new("m", SizeLimits::default());
+    for _ in 0..1_000_000 {
+        decoder.push(&b" "[..]);
+        assert!(decoder.next_chunk().is_none());
+    }
+    decoder.push(&br#"{"choices":[{"message":{"content":"Hello."}}]}"#[..]);
+    decoder.end();
+    assert_eq!(decoder.next_chunk().unwrap().unwrap(), Chunk::Text("Hello.".to_owned()));
 }
 
 #[test]
@@ -205,7 +312,8 @@ fn many_calls_and_texts_take_no_longer_each() {
     stream.extend((0..40_000).flat_map(|_| event(&json!({"content": "w"}), None)));
     stream.extend(event(&json!(null), Some("stop")));
     let (chunks, failed) = decode(stream.chunks(64 << 10), SizeLimits::default());
-    assert_eq!((chunks.len(), failed), (3 * 40_000 + 1, None));
+    // Whose the ids are, and the end, come after them.
+    assert_eq!((chunks.len(), failed), (3 * 40_000 + 2, None));
 }
 
 #[test]
@@ -218,6 +326,12 @@ fn reasons_are_read_in_other_servers_words() {
     assert_eq!(ended("SAFETY", ""), "model.content_policy");
     assert_eq!(ended("SAFETY", "Hel"), "Hel [content_filter]");
     assert_eq!(ended("eos_token", "Hello."), "Hello. [eos_token]");
+    assert_eq!(ended("STOP", "Hello."), "Hello. [stop]");
+    assert_eq!(ended("end_turn", "Hello."), "Hello. [stop]");
+    assert_eq!(ended("max_new_tokens", "Hel"), "Hel [length]");
+    assert_eq!(ended("model_context_window_exceeded", "Hel"), "Hel [length]");
+    assert_eq!(ended("refusal", ""), "model.content_policy");
+    assert_eq!(ended("MALFORMED_FUNCTION_CALL", ""), "model.malformed");
     assert_eq!(ended("abort", "Hel"), "model.cut");
     assert_eq!(ended("error", "Hel"), "model.cut");
     assert_eq!(ended("insufficient_system_resource", "Hel"), "model.overloaded");
@@ -370,8 +484,9 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
     let field = select(vec!["content", "reasoning_content", "reasoning", "refusal"]);
     let delta = prop_oneof![(field, text).prop_map(|(field, text)| json!({ field: text })), call, Just(json!(null))];
     let finish = prop_oneof![8 => Just(Value::Null), 1 => Just(json!("stop")), 1 => Just(json!(""))];
-    let document = (delta, finish)
-        .prop_map(|(delta, finish)| json!({"choices": [{"delta": delta, "finish_reason": finish}]}).to_string());
+    let field = select(vec!["delta", "delta", "delta", "message"]);
+    let document = (delta, field, finish)
+        .prop_map(|(delta, field, finish)| json!({"choices": [{field: delta, "finish_reason": finish}]}).to_string());
     let odd = select(vec![
         "[DONE]",
         "",
@@ -386,6 +501,8 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
         "{\"choices\":[{\"message\":{\"content\":\"whole\"}}]}",
         "{\"choices\":[7]}",
         "{\"choices\":[{\"delta\":{\"content\":\"",
+        "{\"choices\":[{\"delta\":{\"content\":\"\\ud83d\"},\"finish_reason\":\"length\"}]}",
+        "{\"choices\":[{\"delta\":{\"content\":\"a\"},\"message\":{\"content\":\"a\"}}],\"usage\":NaN}",
     ])
     .prop_map(str::to_owned);
     let line_end = || select(vec!["\n", "\r\n", "\r"]);

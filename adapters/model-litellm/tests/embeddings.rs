@@ -107,12 +107,25 @@ async fn a_failure_tells_what_was_used_before_it() {
     let upstream = FaultUpstream::start().await;
     upstream.answering(|request| match request.json()["input"][0].as_str().unwrap() {
         "c" => Answer::status(503).with_header("retry-after", "3"),
-        _ => lengths(request, |_| {}),
+        _ => lengths(request, |_| {}).with_header("x-litellm-response-cost", "0.000001"),
     });
     let embedder = gateway(&upstream.base_url()).embedder("e").with_batch(NonZeroUsize::MIN);
     let failed = embed(&embedder, &["a", "b", "c"]).await.unwrap_err();
     assert_eq!((failed.code().as_str(), failed.usage.unwrap().input), ("model.overloaded", Tokens(6)));
+    assert_eq!(failed.cost, Some(MicroUsd(2)));
     assert_eq!(failed.retry_after, Some(std::time::Duration::from_secs(3)));
+}
+
+#[tokio::test]
+async fn a_sum_of_which_a_part_is_unknown_is_unknown() {
+    let upstream = FaultUpstream::start().await;
+    upstream.answering(|request| match request.json()["input"][0].as_str().unwrap() {
+        "b" => Answer::json(200, &json!({"data": [{"embedding": [1, 1]}]})),
+        _ => lengths(request, |_| {}).with_header("x-litellm-response-cost", "0.000001"),
+    });
+    let embedder = gateway(&upstream.base_url()).embedder("e").with_batch(NonZeroUsize::MIN);
+    let embeddings = embed(&embedder, &["a", "b", "c"]).await.unwrap();
+    assert_eq!((embeddings.len(), embeddings.usage, embeddings.cost), (3, None, None));
 }
 
 #[tokio::test]

@@ -316,13 +316,44 @@ async fn reasoning_goes_back_to_its_own_model_only() {
     for model in [gateway.model("thinker"), gateway.model("other"), gateway.model("thinker").with_settings(forgetful)] {
         seen.push(sent(&upstream, &model, next.clone()).await.json()["messages"][1].clone());
     }
-    let call = json!({"id": "call_1", "type": "function", "function": {"name": "lookup", "arguments": "{}"}});
+    let call = json!({"id": "call00001", "type": "function", "function": {"name": "lookup", "arguments": "{}"}});
     let plain = json!({"role": "assistant", "content": null, "tool_calls": [call]});
-    let mut whole = plain.clone();
+    let mut forgotten = plain.clone();
+    forgotten["tool_calls"][0]["id"] = json!("call_1");
+    let mut whole = forgotten.clone();
     whole["reasoning_content"] = json!("They ask for A-1.");
     whole["thinking_blocks"] = json!([{"type": "thinking", "thinking": "They ask for A-1.", "signature": "c2ln"}]);
     whole["tool_calls"][0]["extra_content"] = json!({"google": {"thought_signature": "Z29v"}});
-    assert_eq!(seen, [whole, plain.clone(), plain]);
+    assert_eq!(seen, [whole, plain, forgotten]);
+}
+
+#[tokio::test]
+async fn ids_go_back_to_the_model_that_gave_them() {
+    let upstream = FaultUpstream::start().await;
+    let long = format!("call_1__thought__{}", "CiQB".repeat(300));
+    let ids = ["functions.lookup:0", &long, "functions.lookup:0", ""].map(str::to_owned);
+    let given = ids.clone();
+    upstream.answering(move |_| {
+        let answer = given.iter().fold(Completion::text(""), |answer, id| answer.with_call(id, "lookup", "{}"));
+        testkit::Answer::json(200, &answer.whole("m"))
+    });
+    let gateway = gateway(&upstream.base_url());
+    let asked = Conversation::new().say("Where is A-1?");
+    let (reply, _) = ask(&gateway.model("gemini"), ChatRequest::new(asked.clone())).await.unwrap();
+    // What a host keeps and loads is the same.
+    let reply: Reply = serde_json::from_value(serde_json::to_value(&reply).unwrap()).unwrap();
+    let next = ChatRequest::new(settled(asked, reply, &[(); 4].map(|()| CallResult::done(json!("shipped")))));
+    upstream.take_requests();
+    for (model, expected) in [
+        ("gemini", [&*ids[0], &*ids[1], "call00001", "call00002"]),
+        ("mistral", ["call00001", "call00002", "call00003", "call00004"]),
+    ] {
+        let sent = sent(&upstream, &gateway.model(model), next.clone()).await.json();
+        let calls = sent["messages"][1]["tool_calls"].as_array().unwrap().iter().map(|call| &call["id"]);
+        assert_eq!(calls.collect::<Vec<_>>(), expected, "{model}");
+        let results = sent["messages"].as_array().unwrap()[2..].iter().map(|result| &result["tool_call_id"]);
+        assert_eq!(results.collect::<Vec<_>>(), expected, "{model}");
+    }
 }
 
 #[tokio::test]

@@ -166,6 +166,27 @@ async fn a_slow_answer_is_one_as_long_as_it_goes_on() {
 }
 
 #[tokio::test]
+async fn a_reason_in_every_event_ends_nothing() {
+    let upstream = FaultUpstream::start().await;
+    let model = gateway(&upstream.base_url()).model("m");
+    let said = |answer: Answer, text: &str| {
+        let choice = json!({"delta": {"content": text}, "finish_reason": "stop"});
+        // Longer than what is waited for after the end.
+        answer.then_event(&json!({ "choices": [choice] })).then_wait(Duration::from_millis(300))
+    };
+    let words = ["", "All ", "is ", "well."];
+    let spoken = || words.iter().fold(Answer::stream(), |answer, word| said(answer, word));
+    for whole in [spoken(), spoken().then_done()] {
+        upstream.script([whole]);
+        assert_eq!(ask(&model, hello()).await.unwrap().0.joined_text(), "All is well.");
+    }
+    for (broken, expected) in [(spoken().then_reset(), "model.cut"), (spoken().then_hang(), "model.stalled")] {
+        upstream.script([broken]);
+        assert_eq!(ask(&model, hello()).await.unwrap_err().code().as_str(), expected);
+    }
+}
+
+#[tokio::test]
 async fn the_whole_time_bounds_an_answer_that_goes_on() {
     let upstream = FaultUpstream::start().await;
     let word = json!({"choices": [{"delta": {"content": "word "}}]});

@@ -13,6 +13,7 @@ use super::calls::{Calls, Elements};
 use super::finish;
 use super::lenient::{Content, OrDefault};
 use super::usage::UsageFields;
+use super::utf16;
 use super::wire::{Audio, CallPiece, Choice, Choices, Document, Groq, Message, ProviderFields, is_something, read};
 use crate::failure::{self, Secrets};
 use crate::opaque::Kept;
@@ -31,7 +32,13 @@ pub(crate) struct AnswerDecoder {
     stray: Option<ModelError>,
     /// A usage that says that nothing was written.
     unwritten: Option<Usage>,
-    finish: Option<FinishReason>,
+    /// Why the model stopped. The last reason counts, but `stop` is what is said when nothing else is.
+    reason: Option<FinishReason>,
+    ending: Ending,
+    /// Whether the last document said something.
+    says_more: bool,
+    /// Whether the answer comes in whole messages, though it comes as a stream.
+    comes_in_messages: bool,
     model: Option<Arc<str>>,
     cost: Option<MicroUsd>,
 }
@@ -51,6 +58,19 @@ enum Progress {
     Said,
 }
 
+/// Whether a stream has come to its end, as far as its events tell: some servers give every one of them a reason why it ended.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Ending {
+    /// Nothing was said.
+    Silent,
+    /// Something was said without a reason: the next reason is one.
+    Saying,
+    /// A reason was given, and nothing was said since.
+    Reached,
+    /// Reasons came with what was said, or before it: nothing but the end of the stream is the end.
+    Unknown,
+}
+
 impl AnswerDecoder {
     /// A decoder of an answer of the model that was asked for under this name.
     pub(crate) fn new(asked: Arc<str>, secrets: Secrets) -> Self {
@@ -63,24 +83,59 @@ impl AnswerDecoder {
             progress: Progress::Nothing,
             stray: None,
             unwritten: None,
-            finish: None,
+            reason: None,
+            ending: Ending::Silent,
+            says_more: false,
+            comes_in_messages: false,
             model: None,
             cost: None,
         }
     }
 
-    /// Takes the next document.
+    /// Takes the next event of a stream. What comes after the end of an answer takes nothing of it back.
     ///
     /// # Errors
     ///
-    /// [`ModelError`] when it is none, or an error.
-    pub(crate) fn push(&mut self, document: &str) -> Result<(), ModelError> {
+    /// [`ModelError`] when it is no document, or an error.
+    pub(crate) fn push_event(&mut self, document: &str) -> Result<(), ModelError> {
+        self.says_more = false;
+        let reason = self.push(document, Elements::Pieces)?;
+        let is_plain = reason.is_none() || reason == Some(FinishReason::Stop);
+        self.ending = match (self.ending, reason.is_some(), self.says_more) {
+            (Ending::Silent, _, false) if is_plain => Ending::Silent,
+            (Ending::Silent, false, true) => Ending::Saying,
+            (Ending::Silent | Ending::Saying, true, false) | (Ending::Saying, true, true) => Ending::Reached,
+            (Ending::Silent, true, true) | (Ending::Reached, _, true) => Ending::Unknown,
+            (unchanged, ..) => unchanged,
+        };
+        self.reason = match reason {
+            Some(FinishReason::Stop) | None => self.reason.take().or(reason),
+            other => other,
+        };
+        Ok(())
+    }
+
+    /// Takes the one document of a whole answer.
+    ///
+    /// # Errors
+    ///
+    /// As with [`push_event`](Self::push_event).
+    pub(crate) fn push_whole(&mut self, document: &str) -> Result<(), ModelError> {
+        self.reason = self.push(document, Elements::Whole)?;
+        Ok(())
+    }
+
+    /// Takes a document, and gives back why the model stopped, if it says so.
+    fn push(&mut self, document: &str, elements: Elements) -> Result<Option<FinishReason>, ModelError> {
         let parsed = serde_json::from_str(document);
         let Document { choices, model, usage, x_groq, error, object, detail } = match parsed {
             Ok(document) => document,
             // Google puts errors into a list.
             Err(_) if document.starts_with('[') && document.contains("\"error\"") => return Err(self.error(document)),
-            Err(_) => return Err(self.unreadable(document)),
+            Err(_) => match utf16::mend(document) {
+                Some(mended) => return self.push(&mended, elements),
+                None => return Err(self.unreadable(document)),
+            },
         };
         if is_something(error) || object.0 == "error" || (choices.is_none() && is_something(detail)) {
             return Err(self.error(document));
@@ -93,7 +148,7 @@ impl AnswerDecoder {
         }
         self.reach(if choices.is_some() { Progress::Begun } else { Progress::Documents });
         let finish = match choices {
-            Some(Choices(Some(choice))) => self.push_choice(choice)?,
+            Some(Choices(Some(choice))) => self.push_choice(choice, elements)?,
             _ => None,
         };
         if let Some(usage) = usage {
@@ -104,7 +159,7 @@ impl AnswerDecoder {
             self.push_usage(&usage.0);
         }
         // After the usage, since some reasons are failures.
-        finish.map_or(Ok(()), |reason| self.push_finish(&reason))
+        finish.map(|reason| finish::read(&reason).map_err(failure::error)).transpose()
     }
 
     /// The failure that a document tells of.
@@ -140,9 +195,9 @@ impl AnswerDecoder {
         self.chunks.pop_front()
     }
 
-    /// Whether the model said why it stopped.
+    /// Whether the model said why it stopped, and nothing speaks against that this is the end.
     pub(crate) fn has_finish(&self) -> bool {
-        self.finish.is_some()
+        self.ending == Ending::Reached
     }
 
     /// Ends the answer: what is left of it comes as chunks.
@@ -156,7 +211,7 @@ impl AnswerDecoder {
         if let Some(usage) = self.unwritten.take().filter(|_| self.progress < Progress::Reasoned) {
             self.chunks.push_back(Chunk::Usage(usage));
         }
-        let reason = match (self.finish.take(), self.progress) {
+        let reason = match (self.reason.take(), self.progress) {
             (_, Progress::Documents) => {
                 return Err(self.stray.take().unwrap_or_else(|| failure::error(ModelErrorClass::Malformed)));
             }
@@ -168,7 +223,9 @@ impl AnswerDecoder {
             _ => return Err(failure::error(ModelErrorClass::Empty)),
         };
         self.calls.begin_last(&mut self.chunks);
-        if let Some(opaque) = self.kept.seal(&self.asked) {
+        // Ids of calls, too, mean something to their own model only.
+        let opaque = (!self.kept.is_empty() || self.calls.have_ids()).then(|| self.kept.seal(&self.asked));
+        if let Some(opaque) = opaque.flatten() {
             self.chunks.push_back(Chunk::ReasoningOpaque(opaque));
         }
         let mut finish = Finish::new(reason);
@@ -184,26 +241,30 @@ impl AnswerDecoder {
     ///
     /// As with [`end`](Self::end), but for an answer that was cut.
     pub(crate) fn end_whole(&mut self) -> Result<(), ModelError> {
-        if self.progress >= Progress::Reasoned && self.finish.is_none() {
-            self.finish = Some(if self.calls.is_empty() { FinishReason::Stop } else { FinishReason::Calls });
+        if self.progress >= Progress::Reasoned {
+            let unsaid = if self.calls.is_empty() { FinishReason::Stop } else { FinishReason::Calls };
+            self.reason.get_or_insert(unsaid);
         }
         self.end()
     }
 
     fn reach(&mut self, progress: Progress) {
+        self.says_more |= progress >= Progress::Reasoned;
         if progress > self.progress {
             self.progress = progress;
         }
     }
 
     /// Takes a choice, and gives back why the model stopped, if it says so.
-    fn push_choice<'a>(&mut self, choice: Choice<'a>) -> Result<Option<Cow<'a, str>>, ModelError> {
+    fn push_choice<'a>(&mut self, choice: Choice<'a>, elements: Elements) -> Result<Option<Cow<'a, str>>, ModelError> {
         let Choice { delta, message, finish_reason, usage, error, .. } = choice;
         if let Some(delta) = delta {
-            self.push_message(*delta, Elements::Pieces)?;
+            self.push_message(*delta, elements)?;
         }
-        if let Some(message) = message {
+        // Some servers send all that they said in pieces again, with the last one or with each.
+        if let Some(message) = message.filter(|_| self.progress < Progress::Reasoned || self.comes_in_messages) {
             self.push_message(*message, Elements::Whole)?;
+            self.comes_in_messages = self.progress >= Progress::Reasoned;
         }
         if usage.is_some() {
             let OrDefault(usage) = read(usage);
@@ -213,12 +274,6 @@ impl AnswerDecoder {
             return Err(self.error(error.get()));
         }
         Ok((!finish_reason.is_empty()).then_some(finish_reason.0))
-    }
-
-    fn push_finish(&mut self, reason: &str) -> Result<(), ModelError> {
-        let reason = finish::read(reason).map_err(failure::error)?;
-        self.finish.get_or_insert(reason);
-        Ok(())
     }
 
     fn push_message(&mut self, message: Message<'_>, elements: Elements) -> Result<(), ModelError> {
@@ -235,7 +290,7 @@ impl AnswerDecoder {
             [("thinking_blocks", message.thinking_blocks), ("reasoning_details", message.reasoning_details)]
         {
             if blocks.is_some() {
-                self.kept.add_blocks(field, read(blocks));
+                self.kept.add_blocks(field, read(blocks), elements);
             }
         }
         match content {
@@ -259,6 +314,8 @@ impl AnswerDecoder {
         if message.images.is_some() {
             read::<Vec<Value>>(message.images).iter().for_each(|image| self.push_part(image));
         }
+        // Servers that know both forms of calls send each in both.
+        let function_call = message.function_call.filter(|_| tool_calls.0.is_empty());
         for call in tool_calls.0.into_iter().flatten() {
             self.reach(Progress::Said);
             let index = self.calls.push(&call, elements, &mut self.chunks)?;
@@ -267,9 +324,9 @@ impl AnswerDecoder {
                 self.kept.calls.entry(index).or_default().extend(extras);
             }
         }
-        if is_something(message.function_call) {
+        if is_something(function_call) {
             self.reach(Progress::Said);
-            self.calls.push_function(read(message.function_call), &mut self.chunks)?;
+            self.calls.push_function(read(function_call), &mut self.chunks)?;
         }
         Ok(())
     }
@@ -296,9 +353,8 @@ impl AnswerDecoder {
     }
 
     fn keep_signatures(&mut self, signatures: Option<Value>) {
-        if let Some(signatures) = signatures.filter(|signatures| !signatures.is_null()) {
-            let fields = serde_json::json!({ "thought_signatures": signatures });
-            self.kept.fields.insert("provider_specific_fields".to_owned(), fields);
+        if let Some(Value::Array(signatures)) = signatures {
+            self.kept.add_signatures(signatures);
         }
     }
 

@@ -29,9 +29,9 @@ struct Call {
     has_begun: bool,
 }
 
-/// Whether a list of calls has a call in each of its elements, or pieces of calls.
+/// Whether each element of a list, such as that of calls, is there as a whole, or may be a piece of one.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Elements {
+pub(crate) enum Elements {
     Whole,
     Pieces,
 }
@@ -53,7 +53,7 @@ impl Calls {
         let (id, name) = (&*piece.id.0, &*name.0);
         let arguments = arguments.map(argument_text).transpose()?.unwrap_or_default();
         let known = match elements {
-            Elements::Pieces => self.find(piece.index, id, name, !arguments.is_empty()),
+            Elements::Pieces => self.find(piece.index, id, name, !arguments.trim().is_empty()),
             Elements::Whole => None,
         };
         let at = known.unwrap_or_else(|| self.open(piece.index, chunks));
@@ -92,6 +92,10 @@ impl Calls {
         if let Some(call) = self.calls.last_mut() {
             call.begin(index, chunks);
         }
+    }
+
+    pub(super) fn have_ids(&self) -> bool {
+        !self.by_id.is_empty()
     }
 
     pub(super) fn is_empty(&self) -> bool {

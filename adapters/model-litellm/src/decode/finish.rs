@@ -9,12 +9,19 @@ use agent_core::{FinishReason, ModelErrorClass};
 /// The class of failure that it is: some servers say so that they broke off. A word that nobody knows is kept, and no failure.
 pub(super) fn read(word: &str) -> Result<FinishReason, ModelErrorClass> {
     Ok(match word {
-        "stop" => FinishReason::Stop,
-        "length" | "max_tokens" | "MAX_TOKENS" | "model_length" | "max_output_tokens" => FinishReason::Length,
+        "stop" | "STOP" | "end_turn" | "stop_sequence" => FinishReason::Stop,
+        "length"
+        | "max_tokens"
+        | "MAX_TOKENS"
+        | "model_length"
+        | "max_output_tokens"
+        | "max_new_tokens"
+        | "model_context_window_exceeded" => FinishReason::Length,
         "tool_calls" | "function_call" | "tool_use" => FinishReason::Calls,
         "content_filter" | "content_filtered" | "SAFETY" | "RECITATION" | "BLOCKLIST" | "PROHIBITED_CONTENT"
-        | "SPII" | "sensitive" => FinishReason::ContentFilter,
+        | "SPII" | "sensitive" | "refusal" => FinishReason::ContentFilter,
         "error" | "abort" | "aborted" | "cancelled" => return Err(ModelErrorClass::Cut),
+        "MALFORMED_FUNCTION_CALL" => return Err(ModelErrorClass::Malformed),
         "insufficient_system_resource" => return Err(ModelErrorClass::Overloaded),
         other => FinishReason::Other(other.into()),
     })

@@ -6,9 +6,11 @@ mod finish;
 mod lenient;
 mod stream;
 mod usage;
+mod utf16;
 mod wire;
 
 pub(crate) use self::answer::AnswerDecoder;
+pub(crate) use self::calls::Elements;
 pub(crate) use self::lenient::{Count, OrDefault};
 pub use self::stream::StreamDecoder;
 pub(crate) use self::usage::{UsageFields, micro_usd};

@@ -52,8 +52,8 @@ enum Form {
     /// Nobody can tell yet.
     Unknown,
     Events,
-    /// One document, which most often comes in one piece.
-    Document(Vec<Bytes>),
+    /// One document.
+    Document(Vec<u8>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -94,9 +94,13 @@ impl StreamDecoder {
             return;
         }
         let bytes = bytes.into();
-        let within = bytes.slice(..bytes.len().min(self.room));
+        let mut within = bytes.slice(..bytes.len().min(self.room));
         let is_too_much = within.len() < bytes.len();
         self.room -= within.len();
+        if matches!(self.form, Form::Unknown) && !self.input.has_remaining() {
+            // Nothing begins before the first byte that says something.
+            within.advance(within.iter().take_while(|byte| says_nothing(**byte)).count());
+        }
         if !self.answer.has_begun() {
             let room = BEGINNING.saturating_sub(self.beginning.len()).min(within.len());
             self.beginning.extend_from_slice(&within[..room]);
@@ -139,7 +143,8 @@ impl StreamDecoder {
         }
     }
 
-    /// Whether the model said why it stopped: the answer is complete then, though its usage may come yet.
+    /// Whether the model said why it stopped: the answer is complete then, though its usage may come yet. Where a server gives a
+    /// reason with every event, only the end of the stream tells, and this is never so.
     #[must_use]
     pub fn has_finish(&self) -> bool {
         self.answer.has_finish()
@@ -160,18 +165,15 @@ impl StreamDecoder {
     fn decode(&mut self) -> bool {
         match &mut self.form {
             Form::Unknown => self.tell_form(),
-            Form::Document(pieces) => {
-                if self.input.has_remaining() {
-                    pieces.push(std::mem::take(&mut self.input));
+            Form::Document(document) => {
+                document.extend_from_slice(&std::mem::take(&mut self.input));
+                if self.state == State::Open {
+                    return false;
                 }
-                let pieces = match self.state {
-                    State::Open => return false,
-                    _ => std::mem::take(pieces),
-                };
-                match (self.failed.take(), &*pieces) {
-                    (Some(error), _) => self.fail(error),
-                    (None, [document]) => self.finish_document(document),
-                    (None, pieces) => self.finish_document(&pieces.concat()),
+                let document = std::mem::take(document);
+                match self.failed.take() {
+                    Some(error) => self.fail(error),
+                    None => self.finish_document(&document),
                 }
                 true
             }
@@ -181,8 +183,7 @@ impl StreamDecoder {
 
     /// Tells by the first byte that says something what the bytes are. No event begins with a bracket.
     fn tell_form(&mut self) -> bool {
-        let says_nothing = |byte: &&u8| byte.is_ascii_whitespace() || BYTE_ORDER_MARK.contains(*byte);
-        self.form = match self.input.iter().find(|byte| !says_nothing(byte)) {
+        self.form = match self.input.iter().find(|byte| !says_nothing(**byte)) {
             Some(b'{' | b'[') => Form::Document(Vec::new()),
             Some(b'<') => {
                 // Something for people: whatever answers there is no API.
@@ -198,7 +199,7 @@ impl StreamDecoder {
     fn finish_document(&mut self, document: &[u8]) {
         // Most are sound, which is seen in less time than a repaired one is made.
         let document = str::from_utf8(document).map_or_else(|_| String::from_utf8_lossy(document), Cow::Borrowed);
-        let pushed = self.answer.push(document.trim_start_matches('\u{feff}').trim());
+        let pushed = self.answer.push_whole(document.trim_start_matches('\u{feff}').trim());
         self.state = State::Over;
         self.failed = pushed.and_then(|()| self.answer.end_whole()).err();
     }
@@ -222,11 +223,13 @@ impl StreamDecoder {
             "" => Ok(()),
             "[DONE]" => return self.finish(),
             _ if event == "error" => Err(self.answer.error(data)),
-            _ => self.answer.push(data),
+            _ => self.answer.push_event(data),
         };
         match taken {
             // The last event of a stream that was cut may be half of one.
             Err(error) if self.is_last_half(&error) => {}
+            // Nothing takes a complete answer back.
+            Err(_) if self.answer.has_finish() => self.finish(),
             Err(error) => self.fail(error),
             Ok(()) => {}
         }
@@ -260,6 +263,10 @@ impl StreamDecoder {
 }
 
 const BYTE_ORDER_MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
+
+fn says_nothing(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || BYTE_ORDER_MARK.contains(&byte)
+}
 
 /// Whether a line may stand in a stream of events.
 fn is_of_events(line: &str) -> bool {

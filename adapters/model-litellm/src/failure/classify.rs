@@ -29,6 +29,7 @@ const EXCEPTIONS: &[(&str, ModelErrorClass)] = &[
 /// Codes and types of errors, in lower case, where they say enough.
 const CODES: &[(&str, ModelErrorClass)] = &[
     ("rate_limit_exceeded", RateLimited),
+    ("rate_limit_reached_error", RateLimited),
     ("rate_limit_error", RateLimited),
     ("rate_limited", RateLimited),
     ("too_many_requests", RateLimited),
@@ -36,6 +37,7 @@ const CODES: &[(&str, ModelErrorClass)] = &[
     ("throttling_error", RateLimited),
     ("resource_exhausted", RateLimited),
     ("insufficient_quota", QuotaExhausted),
+    ("exceeded_current_quota_error", QuotaExhausted),
     ("insufficient_credits", QuotaExhausted),
     ("insufficient_balance", QuotaExhausted),
     ("billing_hard_limit_reached", QuotaExhausted),
@@ -69,21 +71,26 @@ const CODES: &[(&str, ModelErrorClass)] = &[
     ("context_window_exceeded", ContextOverflow),
     ("exceed_context_size_error", ContextOverflow),
     ("request_too_large", ContextOverflow),
+    ("tokens_limit_reached", ContextOverflow),
     ("content_policy_violation", ContentPolicy),
     ("content_filter", ContentPolicy),
     ("responsibleaipolicyviolation", ContentPolicy),
     ("data_inspection_failed", ContentPolicy),
     ("overloaded_error", Overloaded),
     ("engine_overloaded", Overloaded),
+    ("engine_overloaded_error", Overloaded),
     ("capacity_exceeded", Overloaded),
+    ("service_tier_capacity_exceeded", Overloaded),
     ("service_unavailable", Overloaded),
     ("slow_down", Overloaded),
     ("timeout", FirstTokenTimeout),
     ("timeout_error", FirstTokenTimeout),
     ("request_timeout", FirstTokenTimeout),
+    // Groq, of a call that the model wrote wrongly.
+    ("tool_use_failed", Malformed),
 ];
 
-/// Phrases of messages, in lower case, for failures that say no more than that the request was bad.
+/// Phrases of messages, in lower case, for failures that say no more than that the request was bad, refused or one too many.
 const PHRASES: &[(&str, ModelErrorClass)] = &[
     ("maximum context length", ContextOverflow),
     ("context length exceeded", ContextOverflow),
@@ -97,10 +104,22 @@ const PHRASES: &[(&str, ModelErrorClass)] = &[
     ("reduce the length of the messages", ContextOverflow),
     ("too large for model with", ContextOverflow),
     ("`inputs` tokens + `max_new_tokens`", ContextOverflow),
+    ("context limit", ContextOverflow),
+    ("greater than the context length", ContextOverflow),
+    ("with context length of", ContextOverflow),
+    ("maximum prompt length", ContextOverflow),
+    ("prompt exceeds max length", ContextOverflow),
+    ("exceeded model token limit", ContextOverflow),
+    ("too many tokens", ContextOverflow),
+    ("range of input length", ContextOverflow),
     ("content management policy", ContentPolicy),
     ("content policy", ContentPolicy),
+    ("content filtering policy", ContentPolicy),
     ("safety system", ContentPolicy),
+    ("usage policy", ContentPolicy),
     ("usage policies", ContentPolicy),
+    ("usage guidelines", ContentPolicy),
+    ("requires moderation", ContentPolicy),
     ("responsible ai", ContentPolicy),
     ("invalid model name passed", NotFound),
     ("no healthy deployments for this model", NotFound),
@@ -110,28 +129,39 @@ const PHRASES: &[(&str, ModelErrorClass)] = &[
     ("invalid api key", Auth),
     ("api key not valid", Auth),
     ("exceeded your current quota", QuotaExhausted),
+    ("insufficient_quota", QuotaExhausted),
     ("insufficient balance", QuotaExhausted),
     ("budget has been exceeded", QuotaExhausted),
-    ("credit balance is too low", QuotaExhausted),
+    ("credit balance", QuotaExhausted),
+    ("reached your specified api usage limits", QuotaExhausted),
+    ("rate limit reached", RateLimited),
+    ("rate limit exceeded", RateLimited),
+    ("too many requests", RateLimited),
 ];
 
-/// Phrases of a refusal that is one for good, though its status is that of one for now.
-const QUOTA: &[&str] =
-    &["exceeded your current quota", "insufficient_quota", "budget has been exceeded", "credit balance"];
+/// What one request is too large for, however long one waits: OpenAI and Groq call that a limit of rates.
+const TOO_LARGE: &str = "request too large";
 
 /// Phrases that tell when to come back.
 const COMES_BACK: &[&str] = &["try again in", "retry in", "per minute", "per second"];
 
+/// Where the words of a server end and those of a request begin, which it repeats.
+const REPEATS: &[&str] = &["'input':", "\"input\":", "input_value="];
+
 pub(super) fn class(said: &Said) -> ModelErrorClass {
-    let message = said.message.to_lowercase();
-    let mentions = |phrases: &[&str]| phrases.iter().any(|phrase| message.contains(phrase));
+    let own = REPEATS.iter().filter_map(|word| said.message.find(word)).min();
+    let words = said.message.get(..own.unwrap_or(said.message.len())).unwrap_or_default().to_lowercase();
+    if words.contains(TOO_LARGE) {
+        return ContextOverflow;
+    }
     let class = exception(&said.message)
         .or_else(|| [&said.inner_code, &said.code, &said.kind].into_iter().find_map(|code| by_code(code.as_deref()?)))
-        .or_else(|| by_words(said, &message))
+        .or_else(|| by_words(status(said), &words))
         .unwrap_or_else(|| by_status(status(said)));
+    let comes_back = || COMES_BACK.iter().any(|phrase| words.contains(phrase)) || said.retry_after().is_some();
     match class {
         // Google says of a limit by the minute, too, that the quota is exceeded.
-        RateLimited if mentions(QUOTA) && !mentions(COMES_BACK) && said.retry_after().is_none() => QuotaExhausted,
+        RateLimited if phrase(&words, |class| class == QuotaExhausted).is_some() && !comes_back() => QuotaExhausted,
         class => class,
     }
 }
@@ -151,16 +181,25 @@ fn by_code(code: &str) -> Option<ModelErrorClass> {
     CODES.iter().find(|(known, _)| *known == code).map(|(_, class)| *class)
 }
 
-/// What the words of a failure tell whose status is that of a request that is wrong in some way, or which has none.
-fn by_words(said: &Said, message: &str) -> Option<ModelErrorClass> {
-    let tells_little = matches!(status(said), None | Some(400 | 413 | 422 | 500));
-    let phrase = || PHRASES.iter().find(|(phrase, _)| message.contains(phrase)).map(|(_, class)| *class);
-    tells_little.then(phrase).flatten()
+/// What the words of a failure tell, where its status tells little or there is none.
+fn by_words(status: Option<u16>, words: &str) -> Option<ModelErrorClass> {
+    match status {
+        None | Some(400 | 413 | 422 | 500) => phrase(words, |_| true),
+        Some(403) => phrase(words, |class| class == ContentPolicy),
+        _ => None,
+    }
+}
+
+/// The class of the first phrase in `words` whose class counts.
+fn phrase(words: &str, counts: impl Fn(ModelErrorClass) -> bool) -> Option<ModelErrorClass> {
+    let mut classes = PHRASES.iter().filter(|(phrase, _)| words.contains(phrase)).map(|(_, class)| *class);
+    classes.find(|class| counts(*class))
 }
 
 /// The HTTP status; within an answer the code, which is often one.
 fn status(said: &Said) -> Option<u16> {
-    said.status.or_else(|| said.code.as_deref()?.parse().ok())
+    let code = || said.code.as_deref()?.parse().ok();
+    said.status.or_else(code).filter(|status| *status >= 300 && *status < 600)
 }
 
 fn by_status(status: Option<u16>) -> ModelErrorClass {
@@ -173,10 +212,12 @@ fn by_status(status: Option<u16>) -> ModelErrorClass {
         408 => FirstTokenTimeout,
         // What is too large to be taken is so by the conversation.
         413 => ContextOverflow,
-        // Neither is about this request: another one was in the way, or came too early.
-        409 | 425 => Unavailable,
+        // None is about this request: another one was in the way, it came too early, or the model behind the server failed.
+        409 | 424 | 425 => Unavailable,
         429 => RateLimited,
         498 | 503 | 529 => Overloaded,
+        // What the server was not built to do, it will not do later.
+        501 => BadRequest,
         500..=599 => Unavailable,
         _ => BadRequest,
     }

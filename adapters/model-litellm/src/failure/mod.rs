@@ -15,7 +15,7 @@ use reqwest::header::CONTENT_TYPE;
 use serde_json::Value;
 use tokio::time::timeout;
 
-pub(crate) use self::said::Said;
+use self::said::Said;
 pub use self::said::UpstreamError;
 pub(crate) use self::secrets::Secrets;
 use crate::clock::Clock;
@@ -66,7 +66,7 @@ pub(crate) async fn refused(response: Response, call_id: Option<&str>, gateway: 
     let mut body = Vec::new();
     // Who refuses and then goes on for ever, or falls silent, has refused all the same.
     let _ = clock.until_first_token(timeout(PATIENCE, read_some(response, &mut body))).await;
-    let said = Said::in_body(&String::from_utf8_lossy(&body), gateway.secrets()).with_status(status.as_u16());
+    let said = Said::in_body(&String::from_utf8_lossy(&body)).with_status(status.as_u16());
     let config = gateway.config();
     let has_no_key = config.api_key.is_none() && config.headers.is_empty();
     let class = if has_no_key && is_text && status.as_u16() == 500 && config.dialect == Dialect::LiteLlm {
@@ -77,14 +77,13 @@ pub(crate) async fn refused(response: Response, call_id: Option<&str>, gateway: 
     };
     let wait = retry_after::in_headers(&headers).or(said.retry_after());
     tracing::debug!(status = status.as_u16(), call_id, code = class.code().as_str(), "the gateway refused");
-    told(class, said, wait, call_id)
+    told(class, &said, wait).with_source(said.into_error(call_id, gateway.secrets()))
 }
 
 /// An error that came in place of an answer, or in the middle of one.
 pub(crate) fn in_answer(document: &str, secrets: &Secrets) -> ModelError {
-    let said = Said::in_body(document, secrets);
-    let (class, wait) = (said.class(), said.retry_after());
-    told(class, said, wait, None)
+    let said = Said::in_body(document);
+    told(said.class(), &said, said.retry_after()).with_source(said.into_error(None, secrets))
 }
 
 /// What came with a status of success where a document of another kind was awaited: servers send errors so.
@@ -97,16 +96,16 @@ pub(crate) fn instead(document: &str, secrets: &Secrets) -> ModelError {
 
 /// What came where an answer was awaited. A parser's own words would quote it.
 pub(crate) fn unreadable(document: &str, secrets: &Secrets) -> ModelError {
-    error(ModelErrorClass::Malformed).with_source(Said::in_words(document, secrets).into_error(None))
+    error(ModelErrorClass::Malformed).with_source(Said::in_words(document).into_error(None, secrets))
 }
 
-fn told(class: ModelErrorClass, said: Said, wait: Option<Duration>, call_id: Option<&str>) -> ModelError {
+fn told(class: ModelErrorClass, said: &Said, wait: Option<Duration>) -> ModelError {
     let mut told = match said.status {
         Some(status) => ModelError::new(class, format!("{} (status {status})", words(class))),
         None => error(class),
     };
     told.retry_after = wait;
-    told.with_source(said.into_error(call_id))
+    told
 }
 
 /// Reads as much of a body as comes, up to [`MAX_BODY`].

@@ -30,10 +30,10 @@ pub struct UpstreamError {
     pub call_id: Option<String>,
 }
 
-/// What a server said about a failure.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Said {
-    pub(crate) status: Option<u16>,
+/// What a server said about a failure, word for word: keys are taken out when it becomes an error.
+#[derive(Default)]
+pub(super) struct Said {
+    pub(super) status: Option<u16>,
     pub(super) kind: Option<String>,
     pub(super) code: Option<String>,
     /// A further code within the error, which is the better one where there is one.
@@ -44,51 +44,62 @@ pub(crate) struct Said {
 
 impl Said {
     /// What the body of a failure says, be it JSON or not.
-    pub(crate) fn in_body(body: &str, secrets: &Secrets) -> Self {
+    pub(super) fn in_body(body: &str) -> Self {
         match serde_json::from_str(body) {
-            Ok(document) => Self::in_document(&document, secrets),
-            Err(_) => Self::in_words(body, secrets),
+            Ok(document) => Self::in_document(&document),
+            Err(_) => Self::in_words(body),
         }
     }
 
     /// What came, as it is.
-    pub(crate) fn in_words(words: &str, secrets: &Secrets) -> Self {
-        Self { message: shorten(secrets.scrub(words).trim()), ..Self::default() }
+    pub(super) fn in_words(words: &str) -> Self {
+        let words = words.trim();
+        let message = if words.starts_with(['{', '[']) { unescape(words) } else { words.to_owned() };
+        Self { message, ..Self::default() }
     }
 
-    fn in_document(document: &Value, secrets: &Secrets) -> Self {
+    fn in_document(document: &Value) -> Self {
         // Google puts errors into a list.
         let document = document.get(0).unwrap_or(document);
         let error = match &document["error"] {
             Value::Null => document,
             error => error,
         };
-        let text = |value: &Value| match value {
-            Value::String(text) if !text.is_empty() => Some(secrets.scrub(text)),
-            Value::Number(number) => Some(number.to_string()),
-            _ => None,
-        };
         let fields = ["message", "detail", "msg", "error"];
         let message = text(error).or_else(|| fields.iter().find_map(|field| text(&error[field])));
+        let message = message.or_else(|| problems(&error["detail"])).unwrap_or_else(|| document.to_string());
         let delay = error["details"].as_array().into_iter().flatten().find_map(|detail| detail["retryDelay"].as_str());
-        Self {
+        let said = Self {
             status: None,
             kind: text(&error["type"])
                 .or_else(|| text(&error["status"]).filter(|status| status.parse::<u16>().is_err())),
             code: text(&error["code"]),
             inner_code: text(&error["innererror"]["code"]),
-            message: shorten(&message.unwrap_or_else(|| secrets.scrub(&document.to_string()))),
+            message,
             retry: delay.and_then(retry_after::in_text),
+        };
+        match &error["metadata"]["raw"] {
+            Value::Null => said,
+            Value::String(raw) => said.passing_on(Self::in_body(raw)),
+            raw => said.passing_on(Self::in_document(raw)),
         }
     }
 
+    /// The same with what a provider behind the server said, as OpenRouter has it.
+    fn passing_on(mut self, provider: Self) -> Self {
+        self.message = format!("{}: {}", self.message, provider.message);
+        self.inner_code = self.inner_code.or(provider.inner_code).or(provider.code).or(provider.kind);
+        self.retry = self.retry.or(provider.retry);
+        self
+    }
+
     /// The same with the HTTP status.
-    pub(crate) fn with_status(mut self, status: u16) -> Self {
+    pub(super) fn with_status(mut self, status: u16) -> Self {
         self.status = Some(status);
         self
     }
 
-    pub(crate) fn class(&self) -> ModelErrorClass {
+    pub(super) fn class(&self) -> ModelErrorClass {
         classify::class(self)
     }
 
@@ -96,17 +107,53 @@ impl Said {
         self.retry
     }
 
-    pub(super) fn into_error(self, call_id: Option<&str>) -> UpstreamError {
+    pub(super) fn into_error(self, call_id: Option<&str>, secrets: &Secrets) -> UpstreamError {
+        let scrub = |text: Option<String>| text.map(|text| secrets.scrub(&text));
         UpstreamError {
             status: self.status,
-            kind: self.kind,
-            code: self.code,
-            message: self.message,
+            kind: scrub(self.kind),
+            code: scrub(self.code),
+            message: secrets.scrub_cut(&self.message).chars().take(MAX_WORDS).collect(),
             call_id: call_id.map(str::to_owned),
         }
     }
 }
 
-fn shorten(text: &str) -> String {
-    text.chars().take(MAX_WORDS).collect()
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// FastAPI's list of what is wrong where.
+fn problems(detail: &Value) -> Option<String> {
+    let place = |problem: &Value| {
+        let steps = problem["loc"].as_array().into_iter().flatten().filter_map(text);
+        steps.collect::<Vec<_>>().join(".")
+    };
+    let problems = detail.as_array()?.iter();
+    let problems: Vec<String> =
+        problems.filter_map(|problem| Some(format!("{}: {}", place(problem), text(&problem["msg"])?))).collect();
+    (!problems.is_empty()).then(|| problems.join("; "))
+}
+
+/// JSON that breaks off, with its escapes read, for people and so that keys are found in it.
+fn unescape(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some((before, escape)) = rest.split_once('\\') {
+        text.push_str(before);
+        let length = if escape.starts_with('u') { 5 } else { 1 };
+        let Some((written, after)) = escape.split_at_checked(length) else { return text };
+        let unit = written.get(1..).and_then(|digits| u32::from_str_radix(digits, 16).ok());
+        text.push(match written {
+            "n" | "r" | "t" => ' ',
+            _ if length == 1 => written.chars().next().unwrap_or_default(),
+            _ => unit.and_then(char::from_u32).unwrap_or(char::REPLACEMENT_CHARACTER),
+        });
+        rest = after;
+    }
+    text + rest
 }

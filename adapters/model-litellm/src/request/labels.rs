@@ -1,4 +1,4 @@
-//! Ids of calls on the wire: the provider's own where they tell calls apart, others where they do not.
+//! Ids of calls on the wire: the provider's own for the model that gave them, and others that every server takes for all others.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -11,9 +11,10 @@ pub(super) struct Labels {
 }
 
 impl Labels {
-    /// The id of the next call, whose provider called it `label`, perhaps.
-    pub(super) fn next<'a>(&mut self, label: &'a str) -> Cow<'a, str> {
-        if !label.is_empty() && self.used.insert(label.to_owned()) {
+    /// The id of the next call, which the model that is asked called `label`, perhaps.
+    pub(super) fn next<'a>(&mut self, label: Option<&'a str>) -> Cow<'a, str> {
+        let own = label.filter(|label| !label.is_empty());
+        if let Some(label) = own.filter(|label| self.used.insert((*label).to_owned())) {
             return label.into();
         }
         loop {
@@ -38,8 +39,8 @@ mod tests {
     #[test]
     fn every_call_has_its_own() {
         let mut labels = Labels::default();
-        let ids: Vec<String> =
-            ["a", "", "a", "call00002", "", "b"].map(|label| labels.next(label).into_owned()).into_iter().collect();
+        let calls = [Some("a"), Some(""), Some("a"), Some("call00002"), None, Some("b")];
+        let ids: Vec<String> = calls.into_iter().map(|label| labels.next(label).into_owned()).collect();
         assert_eq!(ids, ["a", "call00001", "call00002", "call00003", "call00004", "b"]);
     }
 }

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use super::labels::Labels;
 use super::parts;
 use crate::opaque::Kept;
+use crate::settings::ReasoningReturn;
 
 /// One message.
 #[derive(Debug, Serialize)]
@@ -52,30 +53,37 @@ struct Function<'a> {
     arguments: Cow<'a, str>,
 }
 
-/// The messages of a request. `memory_of` is the model that sees its own reasoning again, if any does.
+/// For whom messages are written: it sees the ids again that it gave to calls, and its reasoning if that is wanted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reader<'a> {
+    pub(super) model: &'a str,
+    pub(super) reasoning: ReasoningReturn,
+}
+
+/// The messages of a request.
 pub(super) fn messages<'a>(
     request: &'a ChatRequest,
     instructions: Cow<'a, str>,
-    memory_of: Option<&str>,
+    reader: Reader<'_>,
 ) -> Result<Vec<Message<'a>>, ModelError> {
     let mut messages = Vec::with_capacity(request.conversation.entries().len() + 1);
     if !instructions.is_empty() {
         messages.push(Message::of("system", Content::Text(instructions)));
     }
-    push_conversation(&request.conversation, memory_of, &mut messages)?;
+    push_conversation(&request.conversation, reader, &mut messages)?;
     Ok(messages)
 }
 
 fn push_conversation<'a>(
     conversation: &'a Conversation,
-    memory_of: Option<&str>,
+    reader: Reader<'_>,
     messages: &mut Vec<Message<'a>>,
 ) -> Result<(), ModelError> {
     let mut labels = Labels::default();
     for entry in conversation.entries() {
         match entry {
             Entry::User(message) => messages.push(Message::of("user", user_content(message)?)),
-            Entry::Agent(turn) => push_turn(turn, memory_of, &mut labels, messages),
+            Entry::Agent(turn) => push_turn(turn, reader, &mut labels, messages),
             // A kind of entry that this version does not know has nothing that it could send.
             _ => {}
         }
@@ -100,13 +108,15 @@ fn user_content(message: &UserMessage) -> Result<Content<'_>, ModelError> {
 }
 
 /// What the model said, and after it the results of its calls, each under its call's id.
-fn push_turn<'a>(turn: &'a Turn, memory_of: Option<&str>, labels: &mut Labels, messages: &mut Vec<Message<'a>>) {
+fn push_turn<'a>(turn: &'a Turn, reader: Reader<'_>, labels: &mut Labels, messages: &mut Vec<Message<'a>>) {
     let reply = turn.reply();
-    let mut kept = memory_of.map(|model| kept(reply, model)).unwrap_or_default();
+    let own = kept(reply, reader.model);
+    let is_own = own.is_some();
+    let mut kept = own.filter(|_| reader.reasoning == ReasoningReturn::AsItCame).unwrap_or_default();
     let mut results = Vec::new();
     let mut calls = Vec::new();
     for ((call, result), place) in turn.exchanges().zip(0..) {
-        let id = labels.next(&call.label);
+        let id = labels.next(is_own.then_some(&*call.label));
         results.push(result_message(id.clone(), result));
         calls.push(tool_call(id, call, kept.calls.remove(&place).unwrap_or_default()));
     }
@@ -117,21 +127,22 @@ fn push_turn<'a>(turn: &'a Turn, memory_of: Option<&str>, labels: &mut Labels, m
     messages.extend(results);
 }
 
-/// What of a reply has to go back to the model that made it.
-fn kept(reply: &Reply, model: &str) -> Kept {
-    let mut all = Kept::default();
+/// What of a reply has to go back to `model`, or `None` when it is another's.
+fn kept(reply: &Reply, model: &str) -> Option<Kept> {
+    let mut all = None;
     let mut thoughts = String::new();
     for part in &reply.parts {
         let ReplyPart::Reasoning(reasoning) = part else { continue };
         thoughts.push_str(&reasoning.text);
         if let Some(kept) = reasoning.opaque.as_ref().and_then(|opaque| Kept::open(opaque, model)) {
-            all = kept;
+            all = Some(kept);
         }
     }
+    let mut all = all?;
     if let Some(field) = all.reasoning.take() {
         all.fields.insert(field, thoughts.into());
     }
-    all
+    Some(all)
 }
 
 /// The words of a reply. A refusal counts as words, and so does the mention of a file, which no server takes back.

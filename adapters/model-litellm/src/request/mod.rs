@@ -14,11 +14,11 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use self::messages::Message;
+use self::messages::{Message, Reader};
 use crate::config::{Dialect, RetryOwner};
 use crate::failure;
 use crate::identity::Metadata;
-use crate::settings::{AnswerFormat, ModelSettings, OutputField, ReasoningReturn, Transport};
+use crate::settings::{AnswerFormat, ModelSettings, OutputField, Transport};
 
 /// What a request is made of.
 #[derive(Debug, Clone, Copy)]
@@ -42,8 +42,8 @@ pub(crate) fn body(request: &ChatRequest, plan: Plan<'_>) -> Result<Vec<u8>, Mod
         Some(schema) => Cow::Owned(with_schema(&request.instructions, schema.as_value())),
         None => Cow::Borrowed(&*request.instructions),
     };
-    let memory_of = (plan.settings.reasoning == ReasoningReturn::AsItCame).then_some(plan.model);
-    let messages = messages::messages(request, instructions, memory_of)?;
+    let reader = Reader { model: plan.model, reasoning: plan.settings.reasoning };
+    let messages = messages::messages(request, instructions, reader)?;
     let body = Body { request, plan, messages };
     let mut document = Vec::with_capacity(request.conversation.size() + 2_048);
     let written = serde_json::to_writer(&mut document, &body);
@@ -171,12 +171,12 @@ struct Tool<'a> {
 struct Function<'a> {
     name: &'a str,
     description: &'a str,
-    parameters: &'a Value,
+    parameters: Cow<'a, Value>,
 }
 
 impl<'a> Tool<'a> {
     fn of(spec: &'a FunctionSpec) -> Self {
-        let parameters = spec.input.as_value();
+        let parameters = schema::of_arguments(spec.input.as_value());
         Self { r#type: "function", function: Function { name: &spec.name, description: &spec.description, parameters } }
     }
 }

@@ -1,6 +1,21 @@
-//! Which schemas a server can be asked to keep to strictly.
+//! Schemas in the form in which servers take them, and which of them a server can be asked to keep to strictly.
 
-use serde_json::Value;
+use std::borrow::Cow;
+
+use serde_json::{Value, json};
+
+/// The schema of a function's arguments: that of an object, which has to name its properties even if there are none.
+pub(super) fn of_arguments(schema: &Value) -> Cow<'_, Value> {
+    let Value::Object(keywords) = schema else { return Cow::Owned(json!({"type": "object", "properties": {}})) };
+    let is_object = keywords.get("type").map_or(keywords.is_empty(), |kind| kind == "object");
+    if !is_object || keywords.contains_key("properties") {
+        return Cow::Borrowed(schema);
+    }
+    let mut keywords = keywords.clone();
+    keywords.insert("type".to_owned(), "object".into());
+    keywords.insert("properties".to_owned(), json!({}));
+    Cow::Owned(keywords.into())
+}
 
 /// Keywords that OpenAI's strict mode knows, with nothing more to check about them.
 const PLAIN: [&str; 14] = [
@@ -57,9 +72,23 @@ fn is_closed(schema: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+
+    #[test]
+    fn arguments_name_their_properties() {
+        let none = json!({"type": "object", "properties": {}});
+        let closed = json!({"type": "object", "properties": {}, "additionalProperties": false});
+        for (schema, expected) in [
+            (json!({"type": "object"}), none.clone()),
+            (json!({"type": "object", "additionalProperties": false}), closed),
+            (json!({}), none.clone()),
+            (json!(true), none.clone()),
+            (none.clone(), none),
+            (json!({"anyOf": [{"type": "object"}]}), json!({"anyOf": [{"type": "object"}]})),
+        ] {
+            assert_eq!(*of_arguments(&schema), expected, "{schema}");
+        }
+    }
 
     #[track_caller]
     fn check(expected: bool, schema: &Value) {

@@ -63,6 +63,7 @@ pub(crate) fn brief(answered: &Result<(Reply, Finish), ModelError>) -> String {
     let mut parts: Vec<String> = reply
         .parts
         .iter()
+        .filter(|part| !matches!(part, ReplyPart::Reasoning(hidden) if hidden.text.is_empty()))
         .map(|part| match part {
             ReplyPart::Text { text } => format!("{text:?}"),
             ReplyPart::Refusal { text } => format!("refusal {text:?}"),
