@@ -103,7 +103,7 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("fault/usage-in-choice", "\"All is well.\" 11+4", "\"All is well.\" 12+5"),
     ("fault/usage-of-nulls", "\"All is well.\"", "="),
     ("fault/no-usage", "\"All is well.\" 11+4", "\"All is well.\""),
-    ("fault/reasoning", "reasoning \"They ask how it is.\" \"All is well.\" reasoning \"\" 12+5", "="),
+    ("fault/reasoning", "reasoning \"They ask how it is.\" \"All is well.\" 12+5", "="),
     ("fault/refusal", "model.empty", "refusal \"I cannot help with that.\" 12+5"),
     (
         "fault/calls",
