@@ -202,6 +202,12 @@ impl AgentError {
     }
 }
 
+impl From<CallFailure> for AgentError {
+    fn from(failure: CallFailure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
 impl From<CallError> for AgentError {
     fn from(error: CallError) -> Self {
         let code = error.code();

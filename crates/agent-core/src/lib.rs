@@ -64,7 +64,7 @@ pub use identity::{Identity, Profile, TraceId};
 pub use journal::{Begun, Journal, JournalError, MemoryJournal};
 pub use main_agent::{
     Bounds, Failure, Flow, MainAgent, MainAgentBuilder, Report, Request, Resume, RunHandle, RunOptions, RunOutcome,
-    Stage, Step, StepView, Suspended,
+    Stage, Step, StepView, Suspended, Toolbox,
 };
 pub use message::{
     Arguments, Attachment, AttachmentSource, Call, CallFailure, CallResult, FinishReason, Opaque, Reasoning, Reply,

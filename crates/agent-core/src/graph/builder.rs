@@ -12,6 +12,8 @@ use super::node::Node;
 use crate::budget::Limits;
 use crate::function::FunctionSpec;
 use crate::id::AgentVersion;
+use crate::journal::{Journal, MemoryJournal};
+use crate::policy::Policy;
 use crate::schema::Schema;
 use crate::sub_agent::AgentCard;
 
@@ -31,6 +33,8 @@ pub struct GraphBuilder<S: GraphState> {
     steps: u32,
     in_flight: usize,
     attempts: u32,
+    policy: Option<Arc<dyn Policy>>,
+    journal: Option<Arc<dyn Journal>>,
     nodes: Vec<Node<S>>,
     edges: Vec<(Name, Name)>,
     routes: Vec<Declared<S>>,
@@ -65,6 +69,9 @@ pub(super) struct Plan<S: GraphState> {
     pub(super) steps: u32,
     pub(super) in_flight: usize,
     pub(super) attempts: u32,
+    /// `None` leaves it to the policy of the run.
+    pub(super) policy: Option<Arc<dyn Policy>>,
+    pub(super) journal: Arc<dyn Journal>,
     pub(super) tells_state: bool,
     index: HashMap<Arc<str>, usize>,
 }
@@ -104,6 +111,8 @@ impl<S: GraphState> Graph<S> {
             steps: STEPS,
             in_flight: IN_FLIGHT,
             attempts: 0,
+            policy: None,
+            journal: None,
             nodes: Vec::new(),
             edges: Vec::new(),
             routes: Vec::new(),
@@ -164,6 +173,21 @@ impl<S: GraphState> GraphBuilder<S> {
     #[must_use]
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
+        self
+    }
+
+    /// What may happen in it: asked before each call of a [tool](super::call), and by agents below. Below an agent it holds beside the
+    /// policies there. By default tools that need an approval wait for one.
+    #[must_use]
+    pub fn policy(mut self, policy: impl Policy + 'static) -> Self {
+        self.policy = Some(Arc::new(policy));
+        self
+    }
+
+    /// Where calls are noted whose effect must not happen twice; below an agent that is the run's. By default the process's memory.
+    #[must_use]
+    pub fn journal(mut self, journal: impl Journal + 'static) -> Self {
+        self.journal = Some(Arc::new(journal));
         self
     }
 
@@ -239,6 +263,9 @@ impl<S: GraphState> GraphBuilder<S> {
         if let Some(node) = self.nodes.iter().find(|node| node.is_deferred && node.work.is_branch()) {
             return Err(InvalidGraph::DeferredBranch { node: node.name.to_string() });
         }
+        if let Some((node, problem)) = self.nodes.iter().find_map(|node| Some((node, node.work.problem()?))) {
+            return Err(InvalidGraph::InvalidFunction { node: node.name.to_string(), problem });
+        }
         let writes = self.nodes.iter().map(declared_writes).collect::<Result<Vec<_>, _>>()?;
         let mut ways: Vec<Ways<S>> = (0..=self.nodes.len()).map(|_| Ways::none()).collect();
         for (from, to) in &self.edges {
@@ -284,8 +311,23 @@ impl<S: GraphState> GraphBuilder<S> {
         checks.all()?;
         let function = FunctionSpec::new(self.name.clone(), "", Schema::object());
         let card = AgentCard::new(function).with_version(self.version).with_limits(self.limits);
-        let Self { nodes, steps, in_flight, attempts, tells_state, .. } = self;
-        let plan = Plan { card, nodes, writes, replaced, ways, joins, steps, in_flight, attempts, tells_state, index };
+        let Self { nodes, steps, in_flight, attempts, policy, tells_state, .. } = self;
+        let journal = self.journal.unwrap_or_else(|| Arc::new(MemoryJournal::new()));
+        let plan = Plan {
+            card,
+            nodes,
+            writes,
+            replaced,
+            ways,
+            joins,
+            steps,
+            in_flight,
+            attempts,
+            policy,
+            journal,
+            tells_state,
+            index,
+        };
         Ok(Graph { plan: Arc::new(plan) })
     }
 }

@@ -1,6 +1,6 @@
 //! What is wrong with a graph, and how a run of one fails.
 
-use crate::error::ErrorCode;
+use crate::error::{ErrorCode, InvalidValue};
 
 /// What is wrong with a graph that was to be built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,6 +82,14 @@ pub enum InvalidGraph {
     ZeroLimit {
         /// The node, or the graph.
         node: String,
+    },
+    /// A function that a node calls cannot be called.
+    #[error("`{node}` calls what cannot be called: {problem}")]
+    InvalidFunction {
+        /// The node.
+        node: String,
+        /// What is wrong with the function.
+        problem: InvalidValue,
     },
     /// A deferred node cannot be given tasks, or be joined.
     #[error("`{node}` is deferred, and runs for no tasks")]

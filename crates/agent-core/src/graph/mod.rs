@@ -45,6 +45,7 @@
 //! ```
 
 mod builder;
+mod call;
 mod failure;
 mod fields;
 mod machine;
@@ -57,6 +58,7 @@ mod run;
 mod wire;
 
 pub use builder::{Graph, GraphBuilder};
+pub use call::{call, calls};
 pub use failure::{GraphFailure, InvalidGraph};
 #[doc(hidden)]
 pub use fields::macros;
@@ -66,4 +68,4 @@ pub use next::{Branch, BranchInput, BranchTask, END, Goto, IntoNext, Next, START
 pub use node::{
     AnswerFunction, Answered, Approved, BranchFunction, FromAnswer, Node, NodeFunction, agent, branch, node,
 };
-pub use root::{GraphFailed, GraphOutcome, GraphReport};
+pub use root::{GraphFailed, GraphHandle, GraphOutcome, GraphReport};

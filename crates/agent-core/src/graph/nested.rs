@@ -14,13 +14,14 @@ use super::builder::Graph;
 use super::fields::GraphState;
 use super::machine::Machine;
 use super::next::{Branch, BranchInput, Input, IntoNext, Next};
-use super::node::{Done, Node, On, Work, WorkKind, load};
+use super::node::{Done, LoadInput, Node, On, Work, WorkKind, load};
 use super::run::Ended;
 use super::wire;
 use crate::agent_error::AgentError;
 use crate::caller::Caller;
 use crate::event::EventKind;
 use crate::function::FunctionSpec;
+use crate::identity::Profile;
 use crate::pending::{Answer, Pending};
 use crate::run_context::RunContext;
 use crate::schema::Schema;
@@ -59,8 +60,6 @@ struct Within<T: GraphState, I, B> {
     load: Option<LoadInput>,
 }
 
-type LoadInput = fn(Value) -> serde_json::Result<Option<Input>>;
-
 impl<S, T, I, B> Work<S> for Within<T, I, B>
 where
     S: GraphState,
@@ -85,7 +84,7 @@ where
     }
 
     fn kind(&self) -> WorkKind<'_> {
-        WorkKind::Graph
+        WorkKind::Below
     }
 
     fn may_answer(&self, pending: &Pending, by: &Caller) -> bool {
@@ -119,7 +118,7 @@ enum Below<T> {
     Suspended(Suspension),
 }
 
-/// A graph at work. When it is stopped with its run, what it had done is kept for whoever is above it.
+/// A graph at work. When it fails, or is stopped with its run, what it had done is kept for whoever is above it.
 pub(super) struct Working<'a, S: GraphState> {
     graph: &'a Graph<S>,
     cx: &'a RunContext,
@@ -140,9 +139,10 @@ impl<S: GraphState> Drop for Working<'_, S> {
 
 impl<S: GraphState> Graph<S> {
     async fn work_below(&self, machine: Machine<S>, cx: &RunContext) -> Result<Below<S>, AgentError> {
+        let cx = &cx.for_main_agent(&Profile::default(), self.plan.policy.as_ref());
         let mut working = Working { graph: self, cx, machine, ended: false };
         let ended = self.work(&mut working.machine, cx).await;
-        working.ended = ended.as_ref().err().is_none_or(|error| !error.stops_the_run());
+        working.ended = ended.is_ok();
         match ended? {
             Ended::Done => {
                 // The last to hold it gives it up: a large state is not copied.
@@ -154,9 +154,10 @@ impl<S: GraphState> Graph<S> {
         }
     }
 
-    /// Whether the agents below let `by` answer `pending`.
+    /// Whether its policy and the agents below let `by` answer `pending`.
     pub(super) fn may_answer(&self, pending: &Pending, by: &Caller) -> bool {
-        self.plan.nodes.iter().all(|node| node.work.may_answer(pending, by))
+        let by_policy = self.plan.policy.as_ref().is_none_or(|policy| policy.may_answer(pending, by));
+        by_policy && self.plan.nodes.iter().all(|node| node.work.may_answer(pending, by))
     }
 
     /// The graph as a value, for whoever resumes it.

@@ -18,6 +18,7 @@ use super::fields::GraphState;
 use super::next::{Branch, BranchInput, Input, IntoNext, Next};
 use crate::agent_error::AgentError;
 use crate::caller::Caller;
+use crate::error::InvalidValue;
 use crate::message::CallResult;
 use crate::pending::{Answer, AnswerValue, Pending, PendingKind};
 use crate::run_context::RunContext;
@@ -152,6 +153,11 @@ pub(super) trait Work<S: GraphState>: Send + Sync {
         true
     }
 
+    /// What is wrong with what it runs.
+    fn problem(&self) -> Option<InvalidValue> {
+        None
+    }
+
     /// Whether it takes an input.
     fn is_branch(&self) -> bool {
         false
@@ -174,7 +180,8 @@ pub(super) enum Done<S: GraphState> {
 /// What a node is.
 pub(super) enum WorkKind<'a> {
     Function,
-    Graph,
+    /// A graph, or the call of a tool: what of it is suspended is a value of its own.
+    Below,
     Agent(&'a AgentCard),
 }
 
@@ -249,6 +256,9 @@ impl<S: GraphState, In: BranchInput, Args: 'static, F: BranchFunction<S, In, Arg
         true
     }
 }
+
+/// Reads a saved input.
+pub(super) type LoadInput = fn(Value) -> serde_json::Result<Option<Input>>;
 
 pub(super) fn load<In: BranchInput>(value: Value) -> serde_json::Result<Option<Input>> {
     serde_json::from_value::<In>(value).map(|input| Some(Input::new(input)))

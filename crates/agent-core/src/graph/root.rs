@@ -14,10 +14,10 @@ use crate::amount::Spend;
 use crate::budget::{Lease, SavedLease};
 use crate::caller::Caller;
 use crate::error::ErrorCode;
-use crate::event::EventKind;
+use crate::event::{EventKind, Queue, Sinks};
 use crate::id::RunId;
 use crate::identity::Profile;
-use crate::main_agent::{Resume, RunOptions};
+use crate::main_agent::{Link, Resume, RunHandle, RunOptions};
 use crate::pending::Pending;
 use crate::policy::{HintPolicy, Policies, Policy};
 use crate::run_context::{Run, RunContext};
@@ -57,6 +57,15 @@ pub struct GraphFailed {
     pub state: Option<RunState>,
 }
 
+/// A graph that runs in a task of its own. Dropping it cancels the run.
+pub type GraphHandle<S> = RunHandle<GraphOutcome<S>, GraphFailed>;
+
+impl From<AgentError> for GraphFailed {
+    fn from(error: AgentError) -> Self {
+        Self { error, spent: Spend::ZERO, state: None }
+    }
+}
+
 impl<S: GraphState> Graph<S> {
     /// Runs the graph, inline: within the caller's own task.
     ///
@@ -87,14 +96,40 @@ impl<S: GraphState> Graph<S> {
         caller: Caller,
         options: RunOptions,
     ) -> Result<GraphOutcome<S>, Box<GraphFailed>> {
-        let id = RunId::random();
+        let begun = self.begin(state, caller, &options).map_err(|error| refused(error, None))?;
+        self.supervise(begun, options, None).await
+    }
+
+    /// Runs the graph in a task of its own, and gives a handle with the stream of events.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime, as `tokio::spawn` does.
+    #[must_use = "dropping the handle cancels the run"]
+    pub fn start(&self, state: S, caller: Caller) -> GraphHandle<S> {
+        self.start_with(state, caller, RunOptions::default())
+    }
+
+    /// Runs the graph with these options in a task of its own.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime, as `tokio::spawn` does.
+    #[must_use = "dropping the handle cancels the run"]
+    pub fn start_with(&self, state: S, caller: Caller, mut options: RunOptions) -> GraphHandle<S> {
+        let link = Link::new(&mut options);
+        let begun = self.begin(state, caller, &options).map_err(|error| refused(error, None));
+        self.spawn(link, begun, options)
+    }
+
+    fn begin(&self, state: S, caller: Caller, options: &RunOptions) -> Result<Begun<S>, AgentError> {
         let limits = options.limits.unwrap_or(self.plan.card.limits);
-        let machine = Machine::start(&self.plan, state).map_err(|error| refused(error, None))?;
-        let mut run = Run::new(id, caller);
+        let machine = Machine::start(&self.plan, state)?;
+        let mut run = Run::new(RunId::random(), caller);
         run.task = options.task_id.unwrap_or(run.task);
         run.trace = options.trace_id.unwrap_or(run.trace);
         run.time_over = limits.time.and_then(|time| Instant::now().checked_add(time));
-        self.supervise(machine, run, SavedLease { limits, spent: Spend::ZERO }, options).await
+        Ok(Begun { machine, run, lease: SavedLease { limits, spent: Spend::ZERO } })
     }
 
     /// Goes on with a suspended run, inline. All answers are checked before anything happens.
@@ -108,9 +143,34 @@ impl<S: GraphState> Graph<S> {
     ///
     /// As for [`run`](Self::run).
     pub async fn resume(&self, resume: Resume) -> Result<GraphOutcome<S>, Box<GraphFailed>> {
+        let (begun, options) = self.go_on(resume)?;
+        self.supervise(begun, options, None).await
+    }
+
+    /// Goes on with a suspended run in a task of its own.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime, as `tokio::spawn` does.
+    #[must_use = "dropping the handle cancels the run"]
+    pub fn start_resume(&self, mut resume: Resume) -> GraphHandle<S> {
+        let link = Link::new(&mut resume.options);
+        match self.go_on(resume) {
+            Ok((begun, options)) => self.spawn(link, Ok(begun), options),
+            Err(refused) => self.spawn(link, Err(refused), RunOptions::default()),
+        }
+    }
+
+    fn spawn(&self, link: Link, begun: Result<Begun<S>, Box<GraphFailed>>, options: RunOptions) -> GraphHandle<S> {
+        let (graph, queue) = (self.clone(), link.queue());
+        link.spawn(async move { graph.supervise(begun?, options, Some(queue)).await })
+    }
+
+    fn go_on(&self, resume: Resume) -> Result<(Begun<S>, RunOptions), Box<GraphFailed>> {
         let Resume { state: saved, by, answers, options } = resume;
-        let may_answer =
-            |pending: &Pending, by: &Caller| HintPolicy.may_answer(pending, by) && self.may_answer(pending, by);
+        let may_answer = |pending: &Pending, by: &Caller| {
+            (self.plan.policy.is_some() || HintPolicy.may_answer(pending, by)) && self.may_answer(pending, by)
+        };
         let admitted = saved.check_answers(&by, &answers, may_answer).map_err(AgentError::from);
         let admitted = admitted.and_then(|()| self.restore(saved.suspension.state.clone(), answers.clone()));
         let machine = match admitted {
@@ -127,23 +187,25 @@ impl<S: GraphState> Graph<S> {
             answered,
             ..Run::new(saved.run_id, saved.caller)
         };
-        self.supervise(machine, run, lease, options).await
+        Ok((Begun { machine, run, lease }, options))
     }
 
     async fn supervise(
         &self,
-        mut machine: Machine<S>,
-        mut run: Run,
-        lease: SavedLease,
+        begun: Begun<S>,
         mut options: RunOptions,
+        queue: Option<Arc<Queue>>,
     ) -> Result<GraphOutcome<S>, Box<GraphFailed>> {
+        let Begun { mut machine, mut run, lease } = begun;
         options.detach();
         let deadline = run.deadline(options.deadline);
         let resumed = run.revision > 0;
-        run.sinks.observers = options.observers;
+        run.sinks = Sinks { observers: options.observers, queue };
+        run.journal = self.plan.journal.clone();
         run.drain = options.drain;
         let name = self.plan.card.id();
-        let (policies, lease) = (Policies::of(Arc::new(HintPolicy)), Lease::restore(lease));
+        let policy = self.plan.policy.clone().unwrap_or_else(|| Arc::new(HintPolicy));
+        let (policies, lease) = (Policies::of(policy), Lease::restore(lease));
         let token = options.cancellation;
         let cx = RunContext::root(run, name, &Profile::default(), policies, lease, deadline, token.clone());
         let _end = cx.end_on_drop();
@@ -169,6 +231,13 @@ impl<S: GraphState> Graph<S> {
         let state = self.suspension(&mut machine).ok().map(|suspension| RunState::of(&cx, suspension));
         Err(Box::new(GraphFailed { error: failed, spent, state }))
     }
+}
+
+/// A run of a graph that is about to begin, or to go on.
+struct Begun<S: GraphState> {
+    machine: Machine<S>,
+    run: Run,
+    lease: SavedLease,
 }
 
 /// A failure before anything happened: the state goes back as it came.

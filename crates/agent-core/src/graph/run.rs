@@ -191,7 +191,12 @@ impl<S: GraphState> Job<'_, S> {
         let end = self.cx.end_on_drop();
         let below = LeftBelow(Some(&self));
         let came = self.work().instrument(span.clone()).await;
-        below.end();
+        if came.is_ok() {
+            below.end();
+        } else {
+            // What failed below goes on from there, too.
+            drop(below);
+        }
         end.disarm();
         let node = || self.node.name.clone();
         match &came {
@@ -258,7 +263,7 @@ impl<S: GraphState> Job<'_, S> {
                 self.cx.tell_waits(&suspension, known, card.function.effect);
                 Some(self.cx.lease().save())
             }
-            WorkKind::Function | WorkKind::Graph => None,
+            WorkKind::Function | WorkKind::Below => None,
         };
         Ok(Came::Child(Box::new(Child { suspension, lease, answers: Vec::new() })))
     }
@@ -267,7 +272,7 @@ impl<S: GraphState> Job<'_, S> {
     async fn attempt(&self, input: &Option<Input>) -> Result<Done<S>, AgentError> {
         let mut retries = match self.node.work.kind() {
             WorkKind::Function => self.node.retries,
-            WorkKind::Agent(_) | WorkKind::Graph => 0,
+            WorkKind::Agent(_) | WorkKind::Below => 0,
         };
         loop {
             let on = On { node: &self.node.name, state: self.state.clone(), input: input.clone() };
@@ -305,7 +310,7 @@ impl<S: GraphState> Job<'_, S> {
     }
 }
 
-/// What an agent or a graph below a task leaves behind when the run is stopped, with what is left of its budget.
+/// What an agent or a graph below a task leaves behind when it fails or the run is stopped, with what is left of its budget.
 struct LeftBelow<'a, 'b, S: GraphState>(Option<&'a Job<'b, S>>);
 
 impl<S: GraphState> LeftBelow<'_, '_, S> {

@@ -36,7 +36,7 @@ pub(super) async fn act(agent: &Agent, state: &mut LoopState, cx: &RunContext) -
         let may_begin = fatal.is_none() && !cx.run().is_draining();
         while may_begin && in_flight.len() < limit {
             let Some((name, job)) = jobs.pop() else { break };
-            in_flight.push(slot::work(agent, &name, job, cx));
+            in_flight.push(slot::work(&agent.functions, &agent.bounds, &name, job, cx));
         }
         if jobs.is_empty() {
             // Many runs wait here: what is empty takes no room.

@@ -1,6 +1,6 @@
 //! Building an agent: everything is checked once, here.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ pub(super) struct Agent {
     pub(super) model: Arc<dyn ChatModel>,
     pub(super) instructions: Arc<str>,
     pub(super) specs: Arc<[FunctionSpec]>,
-    pub(super) functions: HashMap<Arc<str>, Callable>,
+    pub(super) functions: BTreeMap<Arc<str>, Callable>,
     pub(super) answer: Option<Schema>,
     pub(super) max_output: Option<Tokens>,
     pub(super) options: Arc<ModelOptions>,
@@ -276,7 +276,7 @@ impl MainAgentBuilder {
         if let Some(answer) = &self.answer {
             answer.ensure_valid()?;
         }
-        let mut functions = HashMap::with_capacity(self.functions.len());
+        let mut functions = BTreeMap::new();
         for callable in &self.functions {
             let spec = callable.spec();
             spec.ensure_valid()?;

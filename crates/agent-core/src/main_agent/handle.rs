@@ -10,13 +10,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::options::RunOptions;
 use super::outcome::{Failure, RunOutcome};
 use crate::agent_error::AgentError;
-use crate::amount::Spend;
-use crate::conversation::Conversation;
 use crate::event::{EventStream, Queue};
 
-/// A run in a task of its own. Dropping the handle cancels the run.
-pub struct RunHandle {
-    task: JoinHandle<Result<RunOutcome, Box<Failure>>>,
+/// A run in a task of its own: of a Main Agent, unless it says otherwise. Dropping the handle cancels the run.
+pub struct RunHandle<T = RunOutcome, E = Failure> {
+    task: JoinHandle<Result<T, Box<E>>>,
     events: Option<EventStream>,
     cancellation: CancellationToken,
     drain: CancellationToken,
@@ -24,7 +22,7 @@ pub struct RunHandle {
 }
 
 /// What connects a run with its handle, made before the run begins.
-pub(super) struct Link {
+pub(crate) struct Link {
     queue: Arc<Queue>,
     cancellation: CancellationToken,
     drain: CancellationToken,
@@ -32,21 +30,28 @@ pub(super) struct Link {
 
 impl Link {
     /// Connects the run with these options.
-    pub(super) fn new(options: &mut RunOptions) -> Self {
+    pub(crate) fn new(options: &mut RunOptions) -> Self {
         options.detach();
         let cancellation = options.cancellation.get_or_insert_default().clone();
         let drain = options.drain.get_or_insert_default().clone();
         Self { queue: Arc::new(Queue::new()), cancellation, drain }
     }
 
-    pub(super) fn queue(&self) -> Arc<Queue> {
+    pub(crate) fn queue(&self) -> Arc<Queue> {
         self.queue.clone()
     }
 
-    pub(super) fn spawn<F>(self, run: F) -> RunHandle
+    /// Runs in a task of its own. Events end with it, however it ends.
+    pub(crate) fn spawn<T, E>(self, run: impl Future<Output = Result<T, Box<E>>> + Send + 'static) -> RunHandle<T, E>
     where
-        F: Future<Output = Result<RunOutcome, Box<Failure>>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
     {
+        let finish = FinishOnDrop(self.queue.clone());
+        let run = async move {
+            let _finish = finish;
+            run.await
+        };
         RunHandle {
             task: tokio::spawn(run),
             events: Some(EventStream::new(self.queue)),
@@ -57,7 +62,7 @@ impl Link {
     }
 }
 
-impl RunHandle {
+impl<T, E: From<AgentError>> RunHandle<T, E> {
     /// The run's events from the first on. `None` after the first call.
     ///
     /// Events wait until they are read; dropping the stream stops that.
@@ -79,29 +84,29 @@ impl RunHandle {
     ///
     /// # Errors
     ///
-    /// The run's [`Failure`].
+    /// The run's failure.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future drops the handle, which cancels the run.
-    pub async fn join(mut self) -> Result<RunOutcome, Box<Failure>> {
+    pub async fn join(mut self) -> Result<T, Box<E>> {
         // Without a reader nothing needs to be kept from here on.
         self.events = None;
         (&mut self.task).await.unwrap_or_else(|error| {
             let error = if error.is_panic() { AgentError::Panicked } else { AgentError::Cancelled };
-            Err(Box::new(Failure { error, conversation: Conversation::new(), spent: Spend::ZERO, state: None }))
+            Err(Box::new(E::from(error)))
         })
     }
 }
 
-impl fmt::Debug for RunHandle {
+impl<T, E> fmt::Debug for RunHandle<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RunHandle").field("finished", &self.task.is_finished()).finish_non_exhaustive()
     }
 }
 
 /// Ends the stream of events when the run ends, however it does.
-pub(super) struct FinishOnDrop(pub(super) Arc<Queue>);
+struct FinishOnDrop(Arc<Queue>);
 
 impl Drop for FinishOnDrop {
     fn drop(&mut self) {

@@ -149,7 +149,7 @@ impl Site<'_> {
             let message = format!("the result does not fit its schema: {violation}");
             return CallResult::failed(ErrorCode::new("call.invalid_result"), message);
         }
-        let limit = self.agent.bounds.result_bytes;
+        let limit = self.bounds.result_bytes;
         if json_size_within(value, limit).is_none() {
             let message = format!("the result is larger than {limit} bytes; ask for less");
             return CallResult::failed(ErrorCode::new("call.result_too_large"), message);

@@ -23,6 +23,7 @@ mod step;
 mod stop;
 mod table;
 mod think;
+mod toolbox;
 mod wire;
 
 use std::fmt;
@@ -30,14 +31,16 @@ use std::sync::Arc;
 
 pub use bounds::Bounds;
 pub use builder::MainAgentBuilder;
+pub(crate) use handle::Link;
 pub use handle::RunHandle;
 pub use options::{Request, Resume, RunOptions};
 pub use outcome::{Failure, Report, RunOutcome, Suspended};
 pub use step::{Flow, Stage, Step, StepView};
 pub(crate) use stop::StoppedCalls;
+pub(crate) use toolbox::Called;
+pub use toolbox::Toolbox;
 
 use self::builder::Agent;
-use self::handle::{FinishOnDrop, Link};
 use self::life::Life;
 use crate::caller::Caller;
 use crate::model::ChatModel;
@@ -163,11 +166,7 @@ impl MainAgent {
 
     fn spawn(&self, link: Link, life: Result<Box<Life>, Box<Failure>>) -> RunHandle {
         let (agent, queue) = (self.agent.clone(), link.queue());
-        let finish = FinishOnDrop(queue.clone());
-        link.spawn(async move {
-            let _finish = finish;
-            run::supervise(&agent, life?, Some(queue)).await
-        })
+        link.spawn(async move { run::supervise(&agent, life?, Some(queue)).await })
     }
 
     /// The agent's card: what a parent's model reads of it, and its version.

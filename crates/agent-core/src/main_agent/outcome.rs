@@ -162,6 +162,13 @@ impl Report {
     }
 }
 
+/// A failure of which nothing but the cause is known.
+impl From<AgentError> for Failure {
+    fn from(error: AgentError) -> Self {
+        Self { error, conversation: Conversation::new(), spent: Spend::ZERO, state: None }
+    }
+}
+
 impl Failure {
     /// The error's stable code.
     #[must_use]

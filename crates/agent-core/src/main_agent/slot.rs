@@ -1,5 +1,6 @@
 //! One call of a turn, from the model's wish to its one result.
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,8 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::admit::{MAX_REPLACEMENTS, agree, decided};
-use super::builder::{Agent, Callable};
+use super::bounds::Bounds;
+use super::builder::Callable;
 use super::call_state::{Progress, Slot, SuspendedCall, WaitingCall};
 use crate::agent_error::AgentError;
 use crate::budget::Exceeded;
@@ -62,7 +64,7 @@ pub(super) enum Settlement {
 
 /// What every part of a call needs.
 pub(super) struct Site<'a> {
-    pub(super) agent: &'a Agent,
+    pub(super) bounds: &'a Bounds,
     pub(super) callable: &'a Callable,
     pub(super) spec: &'a FunctionSpec,
     /// The agent's context.
@@ -78,17 +80,18 @@ pub(super) struct Site<'a> {
 ///
 /// Boxed, and with its rare ways boxed once more: many runs have a call in flight at once, and most of their calls are plain.
 pub(super) fn work<'a>(
-    agent: &'a Agent,
+    functions: &'a BTreeMap<Arc<str>, Callable>,
+    bounds: &'a Bounds,
     name: &Arc<str>,
     job: Job,
     above: &'a RunContext,
 ) -> BoxFuture<'a, (usize, Worked)> {
-    let Some(callable) = agent.functions.get(name) else {
-        let result = unknown_function(agent, name, &job.slot);
+    let Some(callable) = functions.get(name) else {
+        let result = unknown_function(functions, name, &job.slot);
         finished(name, &result, &above.for_call(job.position, None));
         return Box::pin(ready((job.position.slot as usize, Ok(Settlement::Settled(result)))));
     };
-    let site = Site::new(agent, callable, job, above);
+    let site = Site::new(bounds, callable, job, above);
     Box::pin(async move {
         let end = site.cx.end_on_drop();
         // A panic of the host's policy or journal ends the run, but not the calls beside this one.
@@ -110,9 +113,8 @@ fn finished(function: &Arc<str>, result: &CallResult, cx: &RunContext) {
     cx.emit_kind(|| EventKind::CallFinished { function: function.clone(), result: result.clone() });
 }
 
-fn unknown_function(agent: &Agent, name: &str, slot: &Slot) -> CallResult {
-    let mut names: Vec<&str> = agent.specs.iter().map(|spec| &*spec.name).collect();
-    names.sort_unstable();
+fn unknown_function(functions: &BTreeMap<Arc<str>, Callable>, name: &str, slot: &Slot) -> CallResult {
+    let names: Vec<&str> = functions.keys().map(|name| &**name).collect();
     let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     let name = shorten(name, 80);
     match slot {
@@ -136,13 +138,13 @@ pub(super) fn refuse(code: &'static str, message: impl Into<Arc<str>>) -> Settle
 }
 
 impl<'a> Site<'a> {
-    fn new(agent: &'a Agent, callable: &'a Callable, job: Job, above: &'a RunContext) -> Self {
+    fn new(bounds: &'a Bounds, callable: &'a Callable, job: Job, above: &'a RunContext) -> Self {
         let spec = callable.spec();
         let suspended = job.slot.suspended();
         let time = match callable {
-            Callable::Tool(_) => spec.timeout.unwrap_or(agent.bounds.tool_timeout),
+            Callable::Tool(_) => spec.timeout.unwrap_or(bounds.tool_timeout),
             Callable::Agent(child) => {
-                let whole = spec.timeout.or(child.card().limits.time).unwrap_or(agent.bounds.agent_timeout);
+                let whole = spec.timeout.or(child.card().limits.time).unwrap_or(bounds.agent_timeout);
                 suspended.and_then(|call| call.remaining_ms).map_or(whole, Duration::from_millis)
             }
         };
@@ -158,7 +160,7 @@ impl<'a> Site<'a> {
                 (above.for_agent(job.position, until, card, lease), until.map(Box::new))
             }
         };
-        Self { agent, callable, spec, above, cx, job, until }
+        Self { bounds, callable, spec, above, cx, job, until }
     }
 
     /// The arguments in use: what a policy or a person put in place, else the model's.
@@ -256,7 +258,7 @@ impl<'a> Site<'a> {
 
     /// Bounds on the shape of a run. What passes one is told to the model.
     fn over_bounds(&self) -> Option<Settlement> {
-        let (bounds, job) = (&self.agent.bounds, &self.job);
+        let (bounds, job) = (self.bounds, &self.job);
         if job.position.slot >= bounds.fan_out {
             return Some(refuse("call.fan_out", format!("only {} calls are made in one turn", bounds.fan_out)));
         }
