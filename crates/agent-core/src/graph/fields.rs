@@ -40,16 +40,16 @@ pub struct Field {
 }
 
 impl Field {
-    /// The field of this name whose writes `R` takes in.
+    /// The field of this name that keeps the last of what is written.
     #[must_use]
-    pub const fn new<T, R: Reducer<T>>(name: &'static str) -> Self {
-        Self { name, reducer: R::NAME, replaces: R::REPLACES }
+    pub const fn replaced(name: &'static str) -> Self {
+        Self { name, reducer: "replace", replaces: true }
     }
 
-    /// The field of this name whose writes a function takes in.
+    /// The field of this name whose writes the reducer of that name takes in.
     #[must_use]
-    pub const fn by(name: &'static str) -> Self {
-        Self { name, reducer: "by", replaces: false }
+    pub const fn reduced(name: &'static str, reducer: &'static str) -> Self {
+        Self { name, reducer, replaces: false }
     }
 }
 
@@ -114,54 +114,15 @@ impl fmt::Debug for FieldSet {
     }
 }
 
-/// How writes to a field of type `T` are taken in.
-pub trait Reducer<T> {
-    /// What is written.
-    type Update;
-
-    /// Its name in a declaration.
-    const NAME: &'static str;
-
-    /// Whether a write takes the place of what was there.
-    const REPLACES: bool = false;
-
-    /// Takes `update` into `value`.
-    fn reduce(value: &mut T, update: Self::Update);
-}
-
-/// `replace`: a write takes the place of what was there. Two writes in one step are an error.
-#[derive(Debug, Clone, Copy)]
-pub struct Replace;
-
-impl<T> Reducer<T> for Replace {
-    type Update = T;
-
-    const NAME: &'static str = "replace";
-    const REPLACES: bool = true;
-
-    fn reduce(value: &mut T, update: T) {
-        *value = update;
-    }
-}
-
-/// `append`: what is written comes after what was there.
-#[derive(Debug, Clone, Copy)]
-pub struct Append;
-
 /// What `append` appends to: lists and texts.
+#[diagnostic::on_unimplemented(
+    message = "nothing can be appended to `{Self}`",
+    label = "`append` needs a list or a text",
+    note = "another way to take writes in: `replace`, `merge`, `add`, or `by(function)` with a `fn(&mut {Self}, {Self})`"
+)]
 pub trait Sequence {
     /// Puts `more` at the end.
     fn append(&mut self, more: Self);
-}
-
-impl<T: Sequence> Reducer<T> for Append {
-    type Update = T;
-
-    const NAME: &'static str = "append";
-
-    fn reduce(value: &mut T, update: T) {
-        value.append(update);
-    }
 }
 
 impl<T> Sequence for Vec<T> {
@@ -182,24 +143,15 @@ impl Sequence for String {
     }
 }
 
-/// `merge`: what is written is put in by its keys, in place of what had them.
-#[derive(Debug, Clone, Copy)]
-pub struct Merge;
-
 /// What `merge` merges: maps and sets.
+#[diagnostic::on_unimplemented(
+    message = "nothing can be merged into `{Self}`",
+    label = "`merge` needs a map or a set",
+    note = "another way to take writes in: `replace`, `append`, `add`, or `by(function)` with a `fn(&mut {Self}, {Self})`"
+)]
 pub trait Keyed {
-    /// Puts `more` in.
+    /// Puts `more` in, in place of what had its keys.
     fn merge(&mut self, more: Self);
-}
-
-impl<T: Keyed> Reducer<T> for Merge {
-    type Update = T;
-
-    const NAME: &'static str = "merge";
-
-    fn reduce(value: &mut T, update: T) {
-        value.merge(update);
-    }
 }
 
 impl<K: Ord, V> Keyed for BTreeMap<K, V> {
@@ -232,24 +184,15 @@ impl Keyed for serde_json::Map<String, serde_json::Value> {
     }
 }
 
-/// `add`: what is written is added. Whole numbers stop at their largest value.
-#[derive(Debug, Clone, Copy)]
-pub struct Add;
-
-/// What `add` adds.
+/// What `add` adds. Whole numbers stop at their largest value.
+#[diagnostic::on_unimplemented(
+    message = "nothing can be added to `{Self}`",
+    label = "`add` needs a number",
+    note = "another way to take writes in: `replace`, `append`, `merge`, or `by(function)` with a `fn(&mut {Self}, {Self})`"
+)]
 pub trait Sum {
     /// Adds `more`.
     fn add(&mut self, more: Self);
-}
-
-impl<T: Sum> Reducer<T> for Add {
-    type Update = T;
-
-    const NAME: &'static str = "add";
-
-    fn reduce(value: &mut T, update: T) {
-        value.add(update);
-    }
 }
 
 macro_rules! saturating_sums {
@@ -358,7 +301,7 @@ macro_rules! graph_state {
         #[doc = ::std::concat!("What a node writes of a [`", ::std::stringify!($State), "`].")]
         #[derive(::std::default::Default)]
         $vis struct $Update {
-            $($field: ::std::option::Option<$crate::__graph_update!($reducer, $type)>,)+
+            $($field: ::std::option::Option<$type>,)+
         }
 
         impl $Update {
@@ -368,7 +311,7 @@ macro_rules! graph_state {
                 #[allow(dead_code)]
                 $vis fn $field(
                     mut self,
-                    value: $crate::__graph_update!($reducer, $type),
+                    value: $type,
                 ) -> Self {
                     self.$field = ::std::option::Option::Some(value);
                     self
@@ -380,7 +323,7 @@ macro_rules! graph_state {
             type Update = $Update;
 
             const FIELDS: &'static [$crate::graph::Field] = &[
-                $($crate::__graph_field!($field, $type, $reducer),)+
+                $($crate::__graph_field!($field, $reducer),)+
             ];
 
             fn written(update: &$Update) -> $crate::graph::FieldSet {
@@ -471,20 +414,23 @@ macro_rules! graph_state {
 
 #[doc(hidden)]
 #[macro_export]
-macro_rules! __graph_reducer {
-    (replace) => {
-        $crate::graph::Replace
+macro_rules! __graph_field {
+    ($field:ident, replace) => {
+        $crate::graph::Field::replaced(::std::stringify!($field))
     };
-    (append) => {
-        $crate::graph::Append
+    ($field:ident, append) => {
+        $crate::graph::Field::reduced(::std::stringify!($field), "append")
     };
-    (merge) => {
-        $crate::graph::Merge
+    ($field:ident, merge) => {
+        $crate::graph::Field::reduced(::std::stringify!($field), "merge")
     };
-    (add) => {
-        $crate::graph::Add
+    ($field:ident, add) => {
+        $crate::graph::Field::reduced(::std::stringify!($field), "add")
     };
-    ($other:ident) => {
+    ($field:ident, by) => {
+        $crate::graph::Field::reduced(::std::stringify!($field), "by")
+    };
+    ($field:ident, $other:ident) => {
         ::std::compile_error!(::std::concat!(
             "`",
             ::std::stringify!($other),
@@ -495,29 +441,19 @@ macro_rules! __graph_reducer {
 
 #[doc(hidden)]
 #[macro_export]
-macro_rules! __graph_update {
-    (by, $type:ty) => {
-        $type
-    };
-    ($reducer:ident, $type:ty) => {
-        <$crate::__graph_reducer!($reducer) as $crate::graph::Reducer<$type>>::Update
-    };
-}
-
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __graph_field {
-    ($field:ident, $type:ty, by) => {
-        $crate::graph::Field::by(::std::stringify!($field))
-    };
-    ($field:ident, $type:ty, $reducer:ident) => {
-        $crate::graph::Field::new::<$type, $crate::__graph_reducer!($reducer)>(::std::stringify!($field))
-    };
-}
-
-#[doc(hidden)]
-#[macro_export]
 macro_rules! __graph_reduce {
+    ($place:expr, $type:ty, $value:expr, replace) => {
+        $place = $value
+    };
+    ($place:expr, $type:ty, $value:expr, append) => {
+        <$type as $crate::graph::Sequence>::append(&mut $place, $value)
+    };
+    ($place:expr, $type:ty, $value:expr, merge) => {
+        <$type as $crate::graph::Keyed>::merge(&mut $place, $value)
+    };
+    ($place:expr, $type:ty, $value:expr, add) => {
+        <$type as $crate::graph::Sum>::add(&mut $place, $value)
+    };
     ($place:expr, $type:ty, $value:expr, by($function:expr)) => {{
         let reduce: fn(&mut $type, $type) = $function;
         reduce(&mut $place, $value)
@@ -525,8 +461,9 @@ macro_rules! __graph_reduce {
     ($place:expr, $type:ty, $value:expr, by) => {
         ::std::compile_error!("`by` needs its function: `by(function)`")
     };
-    ($place:expr, $type:ty, $value:expr, $reducer:ident) => {
-        <$crate::__graph_reducer!($reducer) as $crate::graph::Reducer<$type>>::reduce(&mut $place, $value)
+    ($place:expr, $type:ty, $value:expr, $other:ident) => {
+        // The list of fields says what is wrong.
+        let _ = $value;
     };
     ($place:expr, $type:ty, $value:expr, $reducer:ident($function:expr)) => {
         ::std::compile_error!("only `by` takes a function")

@@ -62,7 +62,7 @@ pub use call::{call, calls};
 pub use failure::{GraphFailure, InvalidGraph};
 #[doc(hidden)]
 pub use fields::macros;
-pub use fields::{Add, Append, Field, FieldSet, GraphState, Keyed, Merge, Reducer, Replace, Sequence, Sum};
+pub use fields::{Field, FieldSet, GraphState, Keyed, Sequence, Sum};
 pub use nested::{GraphAgent, branch_graph, sub_graph};
 pub use next::{Branch, BranchInput, BranchTask, END, Goto, IntoNext, Next, START};
 pub use node::{
