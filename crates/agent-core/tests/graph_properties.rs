@@ -22,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 graph_state! {
     #[derive(Debug, Default, PartialEq)]
     struct Seen updated by SeenUpdate {
-        log: Vec<String> => append,
+        /// Stands for everything that was written, in its order.
+        log: u64 => by(chained),
         sum: u64 => by(mixed),
         runs: BTreeMap<String, u64> => by(counted),
         last: BTreeMap<String, u64> => merge,
@@ -32,6 +33,11 @@ graph_state! {
 /// Depends on the order of what is mixed in.
 fn mixed(sum: &mut u64, more: u64) {
     *sum = sum.wrapping_mul(31).wrapping_add(more) % 1_000_003;
+}
+
+/// FNV-1a over numbers.
+fn chained(log: &mut u64, line: u64) {
+    *log = (*log ^ line).wrapping_mul(0x0100_0000_01B3);
 }
 
 fn counted(runs: &mut BTreeMap<String, u64>, more: BTreeMap<String, u64>) {
@@ -136,7 +142,7 @@ impl Dice {
 /// What a node writes of what it sees.
 fn seen(name: &str, state: &Seen) -> SeenUpdate {
     SeenUpdate::default()
-        .log(vec![format!("{name}:{}", state.sum)])
+        .log(name.bytes().fold(state.sum, |log, byte| log.wrapping_mul(257).wrapping_add(byte.into())))
         .sum(name.bytes().map(u64::from).sum())
         .runs(BTreeMap::from([(name.to_owned(), 1)]))
         .last(BTreeMap::from([("last".to_owned(), state.sum)]))
@@ -210,9 +216,15 @@ fn begin(sum: u64) -> Seen {
     Seen { sum, ..Seen::default() }
 }
 
-/// What is written of a graph below.
-fn back(state: Seen) -> SeenUpdate {
-    SeenUpdate::default().log(state.log).sum(state.sum).runs(state.runs)
+/// What a node writes of a graph below.
+fn back(name: &'static str) -> impl Fn(Seen) -> SeenUpdate + Send + Sync + 'static {
+    move |state| {
+        SeenUpdate::default()
+            .log(state.log)
+            .sum(state.sum)
+            .runs(BTreeMap::from([(name.to_owned(), 1)]))
+            .last(state.last)
+    }
 }
 
 fn built(places: &[Place], in_flight: usize, dice: &Dice) -> Graph<Seen> {
@@ -233,11 +245,11 @@ fn built(places: &[Place], in_flight: usize, dice: &Dice) -> Graph<Seen> {
                 going(name, dice, go).may_go_to([to])
             }
             Kind::Runs { waits, as_agent: false } => {
-                sub_graph(*name, chain(waits, dice), |state: &Seen| begin(state.sum), back)
+                sub_graph(*name, chain(waits, dice), |state: &Seen| begin(state.sum), back(name))
             }
             Kind::Runs { waits, as_agent: true } => {
                 let below = chain(waits, dice).into_sub_agent("", |input: Begin| begin(input.sum), |state: Seen| state);
-                agent(*name, below, |state: &Seen| Begin { sum: state.sum }, back)
+                agent(*name, below, |state: &Seen| Begin { sum: state.sum }, back(name))
             }
         };
         graph = graph.node(if place.is_deferred { made.deferred() } else { made });
@@ -264,7 +276,7 @@ fn built(places: &[Place], in_flight: usize, dice: &Dice) -> Graph<Seen> {
                 .node(match below {
                     Below::Plain => branch(each, work).concurrency(2),
                     Below::Waits => answered(branch(each, wait), branch_name, dice),
-                    Below::Graph(waits) => branch_graph(each, chain(waits, dice), begin, back),
+                    Below::Graph(waits) => branch_graph(each, chain(waits, dice), begin, back(branch_name)),
                 })
                 .route(*name, [*branch_name], move |state: &Seen| {
                     (0..state.sum % 4).map(|task| each.with(task)).collect::<Goto>()
@@ -324,7 +336,7 @@ async fn lived(places: &[Place], seed: u64) -> Seen {
     let life = || {
         let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
         let end = if dice.below(2) == 0 { drain.clone() } else { stop.clone() };
-        let fuse = AtomicU32::new(1 + u32::try_from(dice.below(400)).unwrap());
+        let fuse = AtomicU32::new(1 + u32::try_from(dice.below(1_000)).unwrap());
         let watch = Watch { completed: completed.clone(), fuse, end };
         RunOptions::default().with_observer(watch).with_drain(drain).with_cancellation(stop)
     };
