@@ -18,10 +18,12 @@ const USAGE: &str = "tasks:
                      the gateway adapter's tests against a real LiteLLM and a real model, with their table
   soak properties    100,000 cases of the run's property test (ADJUTANT_CASES sets another number)
   soak drops         the drop tests of the run, 200 times
+  soak graphs        2,000 random graphs, each run in three ways (ADJUTANT_CASES sets another number)
   soak decoder       1,000,000 streams of the gateway adapter's decoder, each split in several ways (ADJUTANT_CASES likewise)
   peers rig          speed and memory of the core beside rig (release build, some minutes)
   peers gateway      CPU time of the gateway adapter beside bare reqwest, async-openai and rig (likewise)
-  peers              both";
+  peers langgraph    CPU time of graphs beside LangGraph, which is installed from PyPI (likewise)
+  peers              all of them";
 
 const INTEGRATION: &[&str] =
     &["test", "--locked", "-p", "adjutant-model-litellm", "--test", "litellm", "--", "--nocapture", "--test-threads=1"];
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         }
         ["integration", "litellm"] => backends::with("litellm", Some(&mut cargo_command(INTEGRATION))),
         ["soak", "properties"] => soak(100_000, &["-p", "adjutant-agent-core", "--test", "properties"]),
+        ["soak", "graphs"] => soak(2_000, &["--release", "-p", "adjutant-agent-core", "--test", "graph_properties"]),
         ["soak", "decoder"] => soak(1_000_000, &["--release", "-p", "adjutant-model-litellm", "--test", "decoder"]),
         ["soak", "drops"] => (0..200).try_for_each(|_| {
             cargo(&[
@@ -52,8 +55,8 @@ fn main() -> ExitCode {
                 "repeats",
             ])
         }),
-        ["peers", name @ ("rig" | "gateway")] => peers(name),
-        ["peers"] => ["rig", "gateway"].into_iter().try_for_each(peers),
+        ["peers", name @ ("rig" | "gateway" | "langgraph")] => peers(name),
+        ["peers"] => ["rig", "gateway", "langgraph"].into_iter().try_for_each(peers),
         _ => Err(USAGE.into()),
     };
     match done {
@@ -75,7 +78,12 @@ fn soak(cases: u32, test: &[&str]) -> Result<(), Box<dyn Error>> {
 
 /// The comparison in this folder of `benches/peers`.
 fn peers(name: &str) -> Result<(), Box<dyn Error>> {
-    cargo(&["run", "--release", "--locked", "--manifest-path", &format!("benches/peers/{name}/Cargo.toml")])
+    let manifest = format!("benches/peers/{name}/Cargo.toml");
+    let mut command = cargo_command(&["run", "--release", "--locked", "--manifest-path", &manifest]);
+    if name == "langgraph" {
+        command.arg("--").arg(backends::python("langgraph-1.2.24", include_str!("../backends/langgraph.txt"))?);
+    }
+    succeed(&mut command)
 }
 
 fn cargo(arguments: &[&str]) -> Result<(), Box<dyn Error>> {

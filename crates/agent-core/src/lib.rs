@@ -53,7 +53,8 @@ pub use conversation::{Conversation, Entry, OpenTurn, Replied, SettleError, Turn
 pub use embedder::{Embedder, Embeddings, embed};
 pub use error::{BoxError, ErrorCode, InvalidValue};
 pub use event::{
-    DeltaPart, Ending, Event, EventKind, EventStream, ModelFailed, ModelFinished, Origin, ResultStatus, Verdict,
+    DeltaPart, Ending, Event, EventKind, EventStream, ModelFailed, ModelFinished, Origin, Payload, ResultStatus,
+    Verdict,
 };
 pub use fit::{ContextError, ContextPolicy, FitRequest, Fitted, PassThrough};
 pub use function::{

@@ -117,7 +117,7 @@ impl Policy for Strict {
     async fn decide(&self, action: Action<'_>, _: &RunContext) -> Decision {
         match action {
             Action::Call { arguments, .. } if arguments["amount"] == 429 => Decision::Deny("too much".to_owned()),
-            Action::Call { approved_by, .. } if approved_by.is_empty() => Decision::Ask("it is money".to_owned()),
+            Action::Call { approved_by: [], .. } => Decision::Ask("it is money".to_owned()),
             _ => Decision::Allow,
         }
     }

@@ -241,7 +241,7 @@ fn built(places: &[Place], in_flight: usize, dice: &Dice) -> Graph<Seen> {
             Kind::Goes(by) => {
                 let to = further(at, *by);
                 let go =
-                    move |next: Next<Seen>, state: &Seen| if state.sum % 2 == 0 { next.and_goto(to) } else { next };
+                    move |next: Next<Seen>, state: &Seen| if state.sum.is_multiple_of(2) { next.and_goto(to) } else { next };
                 going(name, dice, go).may_go_to([to])
             }
             Kind::Runs { waits, as_agent: false } => {

@@ -40,6 +40,11 @@ pub(super) fn with(name: &str, command: Option<&mut Command>) -> Result<(), Box<
     }
 }
 
+/// A Python with exactly these packages, for a peer that is written in it.
+pub(super) fn python(name: &str, requirements: &str) -> Result<PathBuf, Box<dyn Error>> {
+    Ok(venv::install(name, requirements)?.join("python"))
+}
+
 /// Where everything is installed.
 fn folder() -> PathBuf {
     super::root().join("target/backends")

@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::ending::{Ending, ModelFailed, ModelFinished};
+use super::payload::Payload;
 use crate::amount::Tokens;
 use crate::error::ErrorCode;
 use crate::message::CallResult;
@@ -113,7 +114,7 @@ pub enum EventKind {
         /// The node.
         node: Arc<str>,
         /// What it wrote.
-        update: Arc<Value>,
+        update: Payload,
     },
     /// A node failed. The event's path is the task's.
     NodeFailed {
@@ -127,7 +128,7 @@ pub enum EventKind {
         /// The step that comes next.
         step: u32,
         /// The whole state.
-        state: Arc<Value>,
+        state: Payload,
     },
     /// An event of the host's own.
     Custom {

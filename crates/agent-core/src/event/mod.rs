@@ -3,6 +3,7 @@
 mod emitter;
 mod ending;
 mod kind;
+mod payload;
 mod queue;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use serde::Serialize;
 pub(crate) use emitter::{Emitter, Sinks};
 pub use ending::{Ending, ModelFailed, ModelFinished, ResultStatus};
 pub use kind::{DeltaPart, EventKind, Verdict};
+pub use payload::Payload;
 pub use queue::EventStream;
 pub(crate) use queue::Queue;
 

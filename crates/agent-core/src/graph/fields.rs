@@ -15,7 +15,7 @@ use crate::amount::{MicroUsd, Tokens};
 /// A copy is made only where a node keeps a view of the state beyond its own end.
 pub trait GraphState: Clone + Serialize + DeserializeOwned + Send + Sync + 'static {
     /// What a node writes: some of the fields.
-    type Update: fmt::Debug + Default + Serialize + DeserializeOwned + Send + Sync + 'static;
+    type Update: fmt::Debug + Clone + Default + Serialize + DeserializeOwned + Send + Sync + 'static;
 
     /// The fields, in the order of their declaration. At most 128.
     const FIELDS: &'static [Field];
@@ -299,7 +299,7 @@ macro_rules! graph_state {
         }
 
         #[doc = ::std::concat!("What a node writes of a [`", ::std::stringify!($State), "`].")]
-        #[derive(::std::default::Default)]
+        #[derive(::std::clone::Clone, ::std::default::Default)]
         $vis struct $Update {
             $($field: ::std::option::Option<$type>,)+
         }

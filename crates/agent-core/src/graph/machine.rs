@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::builder::Plan;
 use super::failure::GraphFailure;
 use super::fields::{FieldSet, GraphState};
-use super::next::{Flow, Goto, Input, Next, Target};
+use super::next::{Flow, Goto, Input, Target};
 use crate::agent_error::AgentError;
 use crate::budget::SavedLease;
 use crate::model::Attempts;
@@ -48,11 +48,18 @@ pub(super) enum Slot<S: GraphState> {
     /// It is to be run.
     Ready,
     /// It has run. What it wrote before it waited comes first.
-    Done(Vec<S::Update>, Next<S>),
+    Done(Vec<S::Update>, Written<S>),
     /// It waits.
     Waits(Box<Waiting<S>>),
     /// An agent or a graph below it is suspended.
     Child(Box<Child>),
+}
+
+/// What a node wrote at its end, and where it goes. Events share what it wrote.
+#[derive(Debug)]
+pub(super) struct Written<S: GraphState> {
+    pub(super) update: Arc<S::Update>,
+    pub(super) flow: Flow,
 }
 
 /// A node that waits.
@@ -77,8 +84,8 @@ impl<S: GraphState> Task<S> {
     /// The fields that it wrote.
     fn written(&self) -> FieldSet {
         match &self.slot {
-            Slot::Done(written, next) => {
-                written.iter().fold(S::written(&next.update), |fields, update| fields.or(S::written(update)))
+            Slot::Done(written, last) => {
+                written.iter().fold(S::written(&last.update), |fields, update| fields.or(S::written(update)))
             }
             Slot::Ready | Slot::Waits(_) | Slot::Child(_) => FieldSet::default(),
         }
@@ -170,9 +177,10 @@ impl<S: GraphState> Machine<S> {
         // A copy is made only where somebody has kept a view.
         let state = Arc::make_mut(&mut self.state);
         for task in self.tasks.drain(..) {
-            if let Slot::Done(written, next) = task.slot {
-                written.into_iter().chain([next.update]).for_each(|update| state.apply(update));
-                flows.push((task.node, next.flow));
+            if let Slot::Done(written, last) = task.slot {
+                written.into_iter().for_each(|update| state.apply(update));
+                state.apply(Arc::unwrap_or_clone(last.update));
+                flows.push((task.node, last.flow));
             }
         }
         self.step = self.step.saturating_add(1);

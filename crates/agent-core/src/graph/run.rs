@@ -13,12 +13,12 @@ use tracing::Instrument;
 use super::builder::{Graph, Plan};
 use super::failure::GraphFailure;
 use super::fields::GraphState;
-use super::machine::{Child, Left, Machine, Slot, Task, Waiting};
+use super::machine::{Child, Left, Machine, Slot, Task, Waiting, Written};
 use super::next::{Flow, Input, Next};
 use super::node::{Done, Handler, Node, On, WorkKind};
 use crate::agent_error::AgentError;
 use crate::budget::SavedLease;
-use crate::event::EventKind;
+use crate::event::{EventKind, Payload};
 use crate::model::Attempts;
 use crate::path::CallPosition;
 use crate::pending::{Answer, Pending};
@@ -79,8 +79,8 @@ impl<S: GraphState> Graph<S> {
             }
             machine.close_step(plan)?;
             if plan.tells_state {
-                let (step, state) = (machine.step, &*machine.state);
-                cx.emit_kind(|| EventKind::StateChanged { step, state: Arc::new(to_value(state)) });
+                let (step, state) = (machine.step, &machine.state);
+                cx.emit_kind(|| EventKind::StateChanged { step, state: Payload::new(state.clone()) });
             }
         }
     }
@@ -171,7 +171,7 @@ fn context<S: GraphState>(
 
 /// What a task came to.
 enum Came<S: GraphState> {
-    Next(Next<S>),
+    Done(Written<S>),
     /// It waits, and wrote this before.
     Wait(Pending, S::Update),
     Child(Box<Child>),
@@ -200,9 +200,9 @@ impl<S: GraphState> Job<'_, S> {
         end.disarm();
         let node = || self.node.name.clone();
         match &came {
-            Ok(Came::Next(next)) => {
-                self.cx
-                    .emit_kind(|| EventKind::NodeFinished { node: node(), update: Arc::new(to_value(&next.update)) });
+            Ok(Came::Done(written)) => {
+                let update = || Payload::new(written.update.clone());
+                self.cx.emit_kind(|| EventKind::NodeFinished { node: node(), update: update() });
             }
             Ok(Came::Wait(pending, _)) => {
                 self.cx.emit_kind(|| EventKind::Waiting { pending: Arc::new(pending.clone()) })
@@ -237,7 +237,7 @@ impl<S: GraphState> Job<'_, S> {
                 self.handler()?;
                 Ok(Came::Wait(self.cx.pending(self.waits.to_string(), *kind), update))
             }
-            Done::Next(next) => Ok(Came::Next(next)),
+            Done::Next(Next { update, flow }) => Ok(Came::Done(Written { update: Arc::new(update), flow })),
             Done::Suspended(suspension) => self.suspended(suspension),
         }
     }
@@ -337,15 +337,11 @@ fn settle<S: GraphState>(task: &mut Task<S>, came: Came<S>) {
         Slot::Ready | Slot::Done(..) | Slot::Child(_) => Vec::new(),
     };
     task.slot = match came {
-        Came::Next(next) => Slot::Done(written, next),
+        Came::Done(last) => Slot::Done(written, last),
         Came::Wait(pending, update) => {
             written.push(update);
             Slot::Waits(Box::new(Waiting { pending, written, answer: None }))
         }
         Came::Child(child) => Slot::Child(child),
     };
-}
-
-fn to_value(value: &impl serde::Serialize) -> serde_json::Value {
-    serde_json::to_value(value).unwrap_or_default()
 }

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::builder::Plan;
 use super::fields::GraphState;
-use super::machine::{Child, Left, Machine, Slot, Task, Waiting};
-use super::next::{BranchTask, Flow, Goto, Input, Next, Target};
+use super::machine::{Child, Left, Machine, Slot, Task, Waiting, Written};
+use super::next::{BranchTask, Flow, Goto, Input, Target};
 use crate::budget::SavedLease;
 use crate::model::Attempts;
 use crate::pending::{Answer, Pending};
@@ -94,10 +94,10 @@ fn encode_task<S: GraphState>(task: &Task<S>, plan: &Plan<S>) -> serde_json::Res
     let values = |updates: &[S::Update]| updates.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>();
     let slot = match &task.slot {
         Slot::Ready => SavedSlot::Ready,
-        Slot::Done(written, next) => SavedSlot::Done {
+        Slot::Done(written, last) => SavedSlot::Done {
             written: values(written)?,
-            update: serde_json::to_value(&next.update)?,
-            goto: match &next.flow {
+            update: serde_json::to_value(&*last.update)?,
+            goto: match &last.flow {
                 Flow::Goto(goto) => Some(goto.targets.iter().map(encode_target).collect::<Result<_, _>>()?),
                 Flow::Edges | Flow::Wait(_) => None,
             },
@@ -164,7 +164,7 @@ fn decode_task<S: GraphState>(saved: SavedTask, plan: &Plan<S>) -> Result<Task<S
                     Flow::Goto(Goto { targets: targets.collect::<Result<_, _>>()? })
                 }
             };
-            Slot::Done(updates(written)?, Next { update: update(last)?, flow })
+            Slot::Done(updates(written)?, Written { update: Arc::new(update(last)?), flow })
         }
         SavedSlot::Waits { pending, written, answer } => {
             Slot::Waits(Box::new(Waiting { pending, written: updates(written)?, answer }))
