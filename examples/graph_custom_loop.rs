@@ -20,7 +20,7 @@ use adjutant::{CallError, Caller, Effect, MainAgent, RuleModel, sub_agent};
 
 graph_state! {
     #[derive(Debug, Default)]
-    struct Talk updated by TalkUpdate {
+    pub(crate) struct Talk updated by TalkUpdate {
         question: String => replace,
         /// What the answer has to name.
         orders: Vec<String> => replace,
@@ -74,7 +74,7 @@ async fn check(talk: Arc<Talk>) -> Result<Next<Talk>, AgentError> {
     }
 }
 
-fn graph() -> Result<Graph<Talk>, Box<dyn Error>> {
+pub(crate) fn graph() -> Result<Graph<Talk>, Box<dyn Error>> {
     let orders = sub_agent("orders", "Looks an order up", orders).with_effect(Effect::ReadOnly);
     let desk = MainAgent::builder("desk", RuleModel::new()).sub_agent(orders).build()?;
     let ask = |talk: &Talk| {

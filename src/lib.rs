@@ -48,6 +48,11 @@ pub use agent_router::RuleModel;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+/// The examples of the page on graphs.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/graphs.md")]
+struct Graphs;
+
 /// The examples of the page on models.
 #[cfg(all(doctest, feature = "litellm"))]
 #[doc = include_str!("../docs/models.md")]

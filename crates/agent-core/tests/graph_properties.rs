@@ -240,8 +240,9 @@ fn built(places: &[Place], in_flight: usize, dice: &Dice) -> Graph<Seen> {
             Kind::Waits { again } => waiting(name, *again, dice),
             Kind::Goes(by) => {
                 let to = further(at, *by);
-                let go =
-                    move |next: Next<Seen>, state: &Seen| if state.sum.is_multiple_of(2) { next.and_goto(to) } else { next };
+                let go = move |next: Next<Seen>, state: &Seen| {
+                    if state.sum.is_multiple_of(2) { next.and_goto(to) } else { next }
+                };
                 going(name, dice, go).may_go_to([to])
             }
             Kind::Runs { waits, as_agent: false } => {

@@ -162,8 +162,11 @@ impl<S: GraphState> Graph<S> {
     }
 
     fn spawn(&self, link: Link, begun: Result<Begun<S>, Box<GraphFailed>>, options: RunOptions) -> GraphHandle<S> {
-        let (graph, queue) = (self.clone(), link.queue());
-        link.spawn(async move { graph.supervise(begun?, options, Some(queue)).await })
+        let (graph, queue, finish) = (self.clone(), link.queue(), link.finish_on_drop());
+        link.spawn(async move {
+            let _finish = finish;
+            graph.supervise(begun?, options, Some(queue)).await
+        })
     }
 
     fn go_on(&self, resume: Resume) -> Result<(Begun<S>, RunOptions), Box<GraphFailed>> {

@@ -41,17 +41,17 @@ impl Link {
         self.queue.clone()
     }
 
-    /// Runs in a task of its own. Events end with it, however it ends.
+    /// What the run holds, so that the stream of events ends when it does, however it does.
+    pub(crate) fn finish_on_drop(&self) -> FinishOnDrop {
+        FinishOnDrop(self.queue.clone())
+    }
+
+    /// Runs in a task of its own.
     pub(crate) fn spawn<T, E>(self, run: impl Future<Output = Result<T, Box<E>>> + Send + 'static) -> RunHandle<T, E>
     where
         T: Send + 'static,
         E: Send + 'static,
     {
-        let finish = FinishOnDrop(self.queue.clone());
-        let run = async move {
-            let _finish = finish;
-            run.await
-        };
         RunHandle {
             task: tokio::spawn(run),
             events: Some(EventStream::new(self.queue)),
@@ -106,7 +106,7 @@ impl<T, E> fmt::Debug for RunHandle<T, E> {
 }
 
 /// Ends the stream of events when the run ends, however it does.
-struct FinishOnDrop(Arc<Queue>);
+pub(crate) struct FinishOnDrop(Arc<Queue>);
 
 impl Drop for FinishOnDrop {
     fn drop(&mut self) {

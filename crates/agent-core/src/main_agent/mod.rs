@@ -165,8 +165,11 @@ impl MainAgent {
     }
 
     fn spawn(&self, link: Link, life: Result<Box<Life>, Box<Failure>>) -> RunHandle {
-        let (agent, queue) = (self.agent.clone(), link.queue());
-        link.spawn(async move { run::supervise(&agent, life?, Some(queue)).await })
+        let (agent, queue, finish) = (self.agent.clone(), link.queue(), link.finish_on_drop());
+        link.spawn(async move {
+            let _finish = finish;
+            run::supervise(&agent, life?, Some(queue)).await
+        })
     }
 
     /// The agent's card: what a parent's model reads of it, and its version.
