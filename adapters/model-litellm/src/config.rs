@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use agent_core::Price;
+use reqwest::header::HeaderName;
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::de::{Error, IgnoredAny};
+use serde::{Deserialize, Deserializer};
 
 use crate::limits::{SizeLimits, Timeouts};
 use crate::tls::TlsConfig;
@@ -37,7 +39,7 @@ pub struct GatewayConfig {
     #[serde(default)]
     pub api_key: Option<SecretString>,
     /// Further headers of every request, such as `api-key` for Azure. All are treated as secrets.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "hidden")]
     pub headers: BTreeMap<String, SecretString>,
     /// Who repeats failed requests.
     #[serde(default)]
@@ -107,11 +109,14 @@ impl fmt::Debug for GatewayConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A password does not belong there, and is refused; until then it is not shown.
         let base_url = if self.base_url.contains(['@', '?']) { "(not shown)" } else { &self.base_url };
+        // What is no name may be a name and its value.
+        let is_name = |name: &&String| HeaderName::try_from(name.as_str()).is_ok();
+        let names: Vec<&String> = self.headers.keys().filter(is_name).collect();
         f.debug_struct("GatewayConfig")
             .field("base_url", &base_url)
             .field("dialect", &self.dialect)
             .field("api_key", &self.api_key)
-            .field("headers", &self.headers)
+            .field("headers", &names)
             .field("retries", &self.retries)
             .field("identification", &self.identification)
             .field("timeouts", &self.timeouts)
@@ -120,6 +125,20 @@ impl fmt::Debug for GatewayConfig {
             .field("tls", &self.tls)
             .field("prices", &self.prices)
             .finish()
+    }
+}
+
+/// Reads a value of which an error shows nothing.
+pub(crate) fn hidden<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Known<T> {
+        Right(T),
+        Wrong(IgnoredAny),
+    }
+    match Known::deserialize(deserializer)? {
+        Known::Right(value) => Ok(value),
+        Known::Wrong(_) => Err(D::Error::custom("a value of another form was expected; it is not shown")),
     }
 }
 

@@ -210,7 +210,9 @@ fn headers(config: &GatewayConfig) -> Result<HeaderMap, InvalidValue> {
     }
     for (name, value) in &config.headers {
         let invalid = |expected: &'static str| InvalidValue::new("headers", name, expected);
-        let header = HeaderName::try_from(name.as_str()).map_err(|_| invalid("names of HTTP headers"))?;
+        // What is no name may be a name and its value.
+        let unnamed = |_| InvalidValue::new("headers", "(not shown)", "names of HTTP headers");
+        let header = HeaderName::try_from(name.as_str()).map_err(unnamed)?;
         if OWN_HEADERS.contains(&header) {
             return Err(invalid("names of headers that the request does not have by itself"));
         }

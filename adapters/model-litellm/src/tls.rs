@@ -13,6 +13,8 @@ use rustls_platform_verifier::Verifier;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
+use crate::config::hidden;
+
 /// Which certificates are trusted, and which one is shown. The default trusts what the operating system trusts and shows none.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -21,6 +23,7 @@ pub struct TlsConfig {
     /// Whom the server's certificate has to be signed by.
     pub roots: Roots,
     /// A certificate of this client, for servers that want one.
+    #[serde(deserialize_with = "hidden")]
     pub client_certificate: Option<ClientCertificate>,
 }
 
@@ -128,7 +131,8 @@ fn unusable(error: rustls::Error) -> InvalidValue {
 
 fn certificates(field: &'static str, pem: &str) -> Result<Vec<CertificateDer<'static>>, InvalidValue> {
     let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-    let certificates = parsed.map_err(|error| bad_pem(field, error))?;
+    // The error would show the line that it means, which may be of a key.
+    let certificates = parsed.map_err(|_| bad_pem(field, "its lines cannot be read"))?;
     if certificates.is_empty() {
         return Err(bad_pem(field, "there is none"));
     }

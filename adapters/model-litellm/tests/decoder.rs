@@ -210,9 +210,17 @@ fn what_was_said_in_pieces_is_not_said_again_as_a_whole() {
     let repeated = json!({"message": calls, "finish_reason": "tool_calls"});
     assert_eq!(streamed(&[json!({"delta": calls}), repeated]), "f({})  [tool_calls]");
     // A stream in which nothing else is, and one of such pieces.
-    assert_eq!(streamed(&[json!({"delta": {"role": "assistant", "content": ""}}), whole]), "Hello. [stop]");
+    assert_eq!(streamed(&[json!({"delta": {"role": "assistant", "content": ""}}), whole.clone()]), "Hello. [stop]");
     let said = |text: &str, reason: Value| json!({"message": {"content": text}, "finish_reason": reason});
     assert_eq!(streamed(&[said("Hel", json!(null)), said("lo.", json!("stop"))]), "Hello. [stop]");
+    // What did not come in pieces comes with the whole.
+    let thought = json!({"delta": {"reasoning_content": "Hm."}});
+    assert_eq!(streamed(&[thought, whole]), "Hello. [stop]");
+    let both = json!({"content": "Looking.", "tool_calls": [call]});
+    let last = json!({"message": both, "finish_reason": "tool_calls"});
+    assert_eq!(streamed(&[json!({"delta": {"content": "Looking."}}), last]), "f({}) Looking. [tool_calls]");
+    let ahead = json!({"delta": {"content": ""}, "message": {"content": "Hel"}});
+    assert_eq!(streamed(&[ahead, piece("lo.", "Hello.", json!("stop"))]), "Hello. [stop]");
     // A call in its old form beside the same one in its new form.
     let both = json!({"tool_calls": [call], "function_call": {"name": "f", "arguments": "{}"}});
     assert_eq!(streamed(&[json!({"delta": both, "finish_reason": "tool_calls"})]), "f({})  [tool_calls]");
@@ -243,6 +251,16 @@ fn a_reason_is_the_end_when_nothing_comes_after_it() {
     assert_eq!(ends(&[said("Hel", none()), said("lo", none()), said("", json!("stop"))]), [false, false, true]);
     assert_eq!(ends(&[said("Hel", none()), said("lo", json!("stop"))]), [false, true]);
     assert_eq!(ends(&[said("Hel", none()), said("", json!("stop")), said("", none())]), [false, true, true]);
+    // An answer in one event ends where its reason, or usage after it, can mean nothing else.
+    let call = json!({"delta": {"tool_calls": [{"id": "a", "function": {"name": "f", "arguments": "{}"}}]}, "finish_reason": "tool_calls"});
+    assert_eq!(ends(&[call]), [true]);
+    let mut decoder = StreamDecoder::new("m", SizeLimits::default());
+    let one = json!({"choices": [said("Hello.", json!("stop"))]});
+    decoder.push(format!(
+        "data: {one}\n\ndata: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":1,\"completion_tokens\":1}}}}\n\n"
+    ));
+    while decoder.next_chunk().is_some() {}
+    assert!(decoder.has_finish());
     // Gemini behind proxies: each event has a reason, so that none says anything.
     assert_eq!(ends(&[said("", json!("stop")), said("Hel", json!("stop")), said("", json!("stop"))]), [false; 3]);
     assert_eq!(ends(&[said("Hel", none()), said("", json!("stop")), said("lo", none())]), [false, true, false]);
@@ -331,6 +349,8 @@ fn reasons_are_read_in_other_servers_words() {
     assert_eq!(ended("max_new_tokens", "Hel"), "Hel [length]");
     assert_eq!(ended("model_context_window_exceeded", "Hel"), "Hel [length]");
     assert_eq!(ended("refusal", ""), "model.content_policy");
+    assert_eq!(ended("IMAGE_SAFETY", ""), "model.content_policy");
+    assert_eq!(ended("guardrail_intervened", "Hel"), "Hel [content_filter]");
     assert_eq!(ended("MALFORMED_FUNCTION_CALL", ""), "model.malformed");
     assert_eq!(ended("abort", "Hel"), "model.cut");
     assert_eq!(ended("error", "Hel"), "model.cut");
@@ -353,6 +373,16 @@ fn the_bytes_tell_what_they_are() {
     }
     assert_eq!(code("\n  "), "model.empty");
     assert_eq!(code(": ping\n\nevent: start\nid: 1\n\n"), "model.empty");
+    assert_eq!(code(&"event: ping\n\n".repeat(100)), "model.empty");
+    assert_eq!(
+        code(
+            &whole
+                .replace("}}]}", "},\"finish_reason\":\"stop\"}]}")
+                .replace("{\"choices", "data: {\"choices")
+                .replace("}]}", "}]}\n\ndata: [done]")
+        ),
+        ""
+    );
     assert_eq!(code("OK"), "model.malformed");
     assert_eq!(code("\u{1f}\u{8b}\u{8}"), "model.malformed");
     assert_eq!(code("<!doctype html>"), "model.not_found");
@@ -443,6 +473,15 @@ fn failures_within_a_stream_are_told() {
     assert_eq!(code("data: {\"choices\":[{\"delta\":{\"content\":\"Hel\"}}]}\n\ndata: {\"choi"), "model.cut");
     assert_eq!(code("data: {\"choi\n\ndata: [DONE]\n\n"), "model.malformed");
     assert_eq!(code("data: hello\n\ndata: [DONE]\n\n"), "model.malformed");
+    let role = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}\n\n";
+    for end in ["", "\n\n"] {
+        let failed = "data: {\"error\":{\"code\":\"tool_use_failed\",\"message\":\"m\"}}";
+        assert_eq!(
+            code(&format!("{role}{failed}{end}")),
+            "model.malformed",
+            "a failure is none that is half of something"
+        );
+    }
     assert_eq!(code("data: {\"error\":{\"message\":\"x\",\"code\":\"429\"}}\n\n"), "model.rate_limited");
     assert_eq!(
         code("data: {\"error\":{\"message\":\"litellm.Timeout: x\",\"code\":\"408\"}}\n\n"),

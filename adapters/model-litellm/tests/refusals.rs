@@ -43,6 +43,11 @@ async fn each_refusal_is_what_it_is() {
         "Invalid request: Your request exceeded model token limit: 8192",
         "too many tokens: total number of tokens in the prompt cannot exceed 4081",
         "Range of input length should be [1, 30720]",
+        "This model's context length is only 16384 tokens",
+        "The input (20000 tokens) is longer than the model's context length (4096 tokens)",
+        "prompt too long; exceeded max context length by 12 tokens",
+        "prompt token count of 140000 exceeds the limit of 128000",
+        "`inputs` must have less than 4095 tokens. Given: 9000",
     ] {
         check(400, error(message), "model.context_overflow").await;
     }
@@ -86,7 +91,23 @@ async fn each_refusal_is_what_it_is() {
     .await;
     check(400, json!({"message": "odd", "input": echoed}), "model.bad_request").await;
 
+    // Models that there are none of.
+    for message in ["Model Not Exist", "gpt-9 is not a valid model ID"] {
+        check(400, error(message), "model.not_found").await;
+    }
+    check(400, json!({"object": "error", "type": "invalid_model", "message": "Invalid model: x"}), "model.not_found")
+        .await;
+    check(400, json!({"error": {"code": "model_decommissioned", "message": "gone"}}), "model.not_found").await;
+
+    // Keys.
+    let google = json!({"error": {"code": 400, "message": "bad key", "status": "INVALID_ARGUMENT", "details": [{"reason": "API_KEY_INVALID"}]}});
+    check(400, google, "model.auth").await;
+    check(400, error("API key expired. Please renew the API key."), "model.auth").await;
+    check(407, error("Proxy authentication required"), "model.auth").await;
+
     // Policies.
+    check(400, error("Content Exists Risk"), "model.content_policy").await;
+    check(400, error("Violated guardrail policy"), "model.content_policy").await;
     check(400, error("Output blocked by content filtering policy"), "model.content_policy").await;
     check(
         403,
@@ -121,10 +142,20 @@ async fn each_refusal_is_what_it_is() {
         "model.quota_exhausted",
     )
     .await;
+    check(
+        412,
+        error("Account x is suspended, possibly due to reaching the monthly spending limit; your account is suspended"),
+        "model.quota_exhausted",
+    )
+    .await;
+    check(400, json!({"error": {"code": "Arrearage", "message": "Access denied"}}), "model.quota_exhausted").await;
+    check(429, error("Your team has used all available credits"), "model.quota_exhausted").await;
     check(429, error("Quota exceeded. Please retry in 12s."), "model.rate_limited").await;
 
     // Others.
     check(400, json!({"error": {"code": "tool_use_failed", "message": "Failed to call a function. Please adjust your prompt."}}), "model.malformed").await;
+    check(400, json!({"error": {"code": "json_validate_failed", "message": "no JSON"}}), "model.malformed").await;
+    check(429, json!({"error": "Model is overloaded", "error_type": "overloaded"}), "model.overloaded").await;
     check(424, json!({"error": "Request failed during generation", "error_type": "generation"}), "model.unavailable")
         .await;
     check(501, error("This server does not support tools"), "model.bad_request").await;
@@ -204,6 +235,29 @@ async fn a_key_that_is_cut_shows_no_part_of_it() {
 }
 
 #[tokio::test]
+async fn parts_of_keys_are_hidden_where_servers_mask_or_cut_them() {
+    const KEY: &str = "sk-proj-Ab3dEf6hIj9kLm2nOpQrRs8t";
+    let upstream = FaultUpstream::start().await;
+    let check = async |config: GatewayConfig, words: &str, expected: &str| {
+        let body = json!({"errors": [{"message": words}]});
+        for answer in [Answer::status(401).then(words), Answer::json(401, &json!({"error": {"message": words}}))] {
+            assert_eq!(said(&failure(&upstream, config.clone(), answer).await).message, expected);
+        }
+        let nested = failure(&upstream, config, Answer::json(401, &body)).await;
+        assert!(said(&nested).message.contains("[secret]"), "{}", said(&nested).message);
+    };
+    let by_key = || GatewayConfig::compatible(upstream.base_url()).with_api_key(KEY);
+    check(by_key(), "wrong key: sk-proj-Ab3d****Rs8t, sorry", "wrong key: [secret]****[secret], sorry").await;
+    check(by_key(), "key sk-p...Rs8t", "key [secret]...[secret]").await;
+    check(by_key(), "Bearer sk-proj-Ab3dEf6hIj9k (cut) is it", "Bearer [secret] (cut) is it").await;
+    let by_header = |value: &str| GatewayConfig::compatible(upstream.base_url()).with_header("x-auth", value);
+    check(by_header("Token token=\"hunter2hunter2\""), "no Token token=\"hunter2hunter2\"", "no [secret]").await;
+    check(by_header("session=4711471147; other=Y"), "session 4711471147 is over", "session [secret] is over").await;
+    check(by_header("ABSKQmVk/cm9jaw=="), "no key ABSKQmVk/cm9jaw==!", "no key [secret]!").await;
+    check(by_header("ABSKQmVk/cm9jaw=="), r"{no key ABSKQmVk\/cm9jaw==!", "{no key [secret]!").await;
+}
+
+#[tokio::test]
 async fn what_surrounds_a_key_hides_it_from_nobody() {
     let upstream = FaultUpstream::start().await;
     let to = || GatewayConfig::compatible(upstream.base_url());
@@ -218,6 +272,35 @@ async fn what_surrounds_a_key_hides_it_from_nobody() {
         let error = failure(&upstream, config, Answer::json(401, &body)).await;
         assert_eq!(said(&error).message, "the key [secret], user, is unknown");
     }
+}
+
+#[test]
+fn mistakes_in_the_configuration_show_no_key() {
+    let shown = |config: GatewayConfig| format!("{config:?} {:?}", Gateway::new(config.clone()).unwrap_err());
+    let (certificate, key) = ("-----BEGIN CERTIFICATE-----", "-----BEGIN PRIVATE KEY-----");
+    let to = || GatewayConfig::litellm("https://localhost/v1");
+    for lines in [" ", "\\n"] {
+        let both = [certificate, "Zm9v", "-----END CERTIFICATE-----", key, "c2VjcmV0", "-----END PRIVATE KEY-----"]
+            .join(lines);
+        let tls = TlsConfig::default().with_client_certificate(&*both, "x");
+        let roots = TlsConfig::default().with_roots(Roots::Only(both));
+        for tls in [tls, roots] {
+            let shown = shown(to().with_tls(tls));
+            assert!(!shown.contains("c2Vj") && !shown.contains("45, 45") && !shown.contains("67, 69"), "{shown}");
+        }
+    }
+    let shown = shown(to().with_header("Authorization: Bearer secret", ""));
+    assert!(!shown.contains("secret"), "{shown}");
+    for wrong in [
+        json!({"base_url": "http://x", "headers": "Authorization: Bearer secret"}),
+        json!({"base_url": "http://x", "tls": {"client_certificate": "secret"}}),
+    ] {
+        let refused = serde_json::from_value::<GatewayConfig>(wrong).unwrap_err().to_string();
+        assert!(!refused.contains("secret"), "{refused}");
+    }
+    let right = json!({"base_url": "http://x", "headers": {"a": "b"}, "tls": {"client_certificate": {"certificates": "a", "key": "b"}}});
+    let loaded: GatewayConfig = serde_json::from_value(right).unwrap();
+    assert!(loaded.tls.client_certificate.is_some() && loaded.headers.len() == 1);
 }
 
 #[test]

@@ -14,7 +14,9 @@ use super::finish;
 use super::lenient::{Content, OrDefault};
 use super::usage::UsageFields;
 use super::utf16;
-use super::wire::{Audio, CallPiece, Choice, Choices, Document, Groq, Message, ProviderFields, is_something, read};
+use super::wire::{
+    Audio, CallPiece, Choice, Choices, Document, Groq, Message, ProviderFields, is_something, read, read_list,
+};
 use crate::failure::{self, Secrets};
 use crate::opaque::Kept;
 
@@ -37,8 +39,10 @@ pub(crate) struct AnswerDecoder {
     ending: Ending,
     /// Whether the last document said something.
     says_more: bool,
-    /// Whether the answer comes in whole messages, though it comes as a stream.
-    comes_in_messages: bool,
+    /// Whether it had an answer, if only an empty one.
+    has_choices: bool,
+    /// What came in pieces, and is no news in a whole message.
+    brought: Brought,
     model: Option<Arc<str>>,
     cost: Option<MicroUsd>,
 }
@@ -67,8 +71,18 @@ enum Ending {
     Saying,
     /// A reason was given, and nothing was said since.
     Reached,
-    /// Reasons came with what was said, or before it: nothing but the end of the stream is the end.
+    /// The first event that said something had the reason `stop`: an answer in one event, or a server that gives each one a reason.
+    Doubtful,
+    /// Something was said after a reason: nothing but the end of the stream is the end.
     Unknown,
+}
+
+/// What came in pieces.
+#[derive(Debug, Clone, Copy, Default)]
+struct Brought {
+    words: bool,
+    thoughts: bool,
+    calls: bool,
 }
 
 impl AnswerDecoder {
@@ -86,7 +100,8 @@ impl AnswerDecoder {
             reason: None,
             ending: Ending::Silent,
             says_more: false,
-            comes_in_messages: false,
+            has_choices: false,
+            brought: Brought::default(),
             model: None,
             cost: None,
         }
@@ -98,14 +113,17 @@ impl AnswerDecoder {
     ///
     /// [`ModelError`] when it is no document, or an error.
     pub(crate) fn push_event(&mut self, document: &str) -> Result<(), ModelError> {
-        self.says_more = false;
+        (self.says_more, self.has_choices) = (false, false);
         let reason = self.push(document, Elements::Pieces)?;
         let is_plain = reason.is_none() || reason == Some(FinishReason::Stop);
         self.ending = match (self.ending, reason.is_some(), self.says_more) {
             (Ending::Silent, _, false) if is_plain => Ending::Silent,
             (Ending::Silent, false, true) => Ending::Saying,
-            (Ending::Silent | Ending::Saying, true, false) | (Ending::Saying, true, true) => Ending::Reached,
-            (Ending::Silent, true, true) | (Ending::Reached, _, true) => Ending::Unknown,
+            (Ending::Silent, true, true) if is_plain => Ending::Doubtful,
+            (Ending::Silent | Ending::Saying, true, _) => Ending::Reached,
+            (Ending::Doubtful | Ending::Reached, _, true) => Ending::Unknown,
+            // Usage without an answer comes last.
+            (Ending::Doubtful, false, false) if !self.has_choices => Ending::Reached,
             (unchanged, ..) => unchanged,
         };
         self.reason = match reason {
@@ -148,7 +166,10 @@ impl AnswerDecoder {
         }
         self.reach(if choices.is_some() { Progress::Begun } else { Progress::Documents });
         let finish = match choices {
-            Some(Choices(Some(choice))) => self.push_choice(choice, elements)?,
+            Some(Choices(Some(choice))) => {
+                self.has_choices = true;
+                self.push_choice(choice, elements)?
+            }
             _ => None,
         };
         if let Some(usage) = usage {
@@ -259,12 +280,12 @@ impl AnswerDecoder {
     fn push_choice<'a>(&mut self, choice: Choice<'a>, elements: Elements) -> Result<Option<Cow<'a, str>>, ModelError> {
         let Choice { delta, message, finish_reason, usage, error, .. } = choice;
         if let Some(delta) = delta {
+            self.brought.note(&delta);
             self.push_message(*delta, elements)?;
         }
         // Some servers send all that they said in pieces again, with the last one or with each.
-        if let Some(message) = message.filter(|_| self.progress < Progress::Reasoned || self.comes_in_messages) {
-            self.push_message(*message, Elements::Whole)?;
-            self.comes_in_messages = self.progress >= Progress::Reasoned;
+        if let Some(message) = message {
+            self.push_message(self.brought.rest_of(*message), Elements::Whole)?;
         }
         if usage.is_some() {
             let OrDefault(usage) = read(usage);
@@ -290,7 +311,7 @@ impl AnswerDecoder {
             [("thinking_blocks", message.thinking_blocks), ("reasoning_details", message.reasoning_details)]
         {
             if blocks.is_some() {
-                self.kept.add_blocks(field, read(blocks), elements);
+                self.kept.add_blocks(field, read_list(blocks), elements);
             }
         }
         match content {
@@ -312,7 +333,7 @@ impl AnswerDecoder {
             self.say_text(transcript.0);
         }
         if message.images.is_some() {
-            read::<Vec<Value>>(message.images).iter().for_each(|image| self.push_part(image));
+            read_list(message.images).iter().for_each(|image| self.push_part(image));
         }
         // Servers that know both forms of calls send each in both.
         let function_call = message.function_call.filter(|_| tool_calls.0.is_empty());
@@ -380,6 +401,31 @@ impl AnswerDecoder {
         // Calls whose name was all there is of them come before what follows them.
         self.calls.begin_last(&mut self.chunks);
         self.chunks.push_back(chunk);
+    }
+}
+
+impl Brought {
+    fn note(&mut self, delta: &Message<'_>) {
+        self.words |= delta.has_words();
+        self.thoughts |= delta.has_thoughts();
+        self.calls |= delta.has_calls();
+    }
+
+    /// What of a whole message did not come in pieces.
+    fn rest_of<'a>(self, mut message: Message<'a>) -> Message<'a> {
+        let nothing = Message::default();
+        if self.words {
+            (message.content, message.refusal) = (nothing.content, nothing.refusal);
+            (message.images, message.audio) = (None, None);
+        }
+        if self.thoughts {
+            (message.reasoning_content, message.reasoning) = (nothing.reasoning_content, nothing.reasoning);
+            (message.thinking_blocks, message.reasoning_details) = (None, None);
+        }
+        if self.calls {
+            (message.tool_calls, message.function_call) = (nothing.tool_calls, None);
+        }
+        message
     }
 }
 

@@ -8,21 +8,29 @@ use agent_core::{FinishReason, ModelErrorClass};
 ///
 /// The class of failure that it is: some servers say so that they broke off. A word that nobody knows is kept, and no failure.
 pub(super) fn read(word: &str) -> Result<FinishReason, ModelErrorClass> {
-    Ok(match word {
-        "stop" | "STOP" | "end_turn" | "stop_sequence" => FinishReason::Stop,
+    Ok(match &*word.to_ascii_lowercase() {
+        "stop" | "end_turn" | "stop_sequence" => FinishReason::Stop,
         "length"
         | "max_tokens"
-        | "MAX_TOKENS"
         | "model_length"
         | "max_output_tokens"
         | "max_new_tokens"
         | "model_context_window_exceeded" => FinishReason::Length,
         "tool_calls" | "function_call" | "tool_use" => FinishReason::Calls,
-        "content_filter" | "content_filtered" | "SAFETY" | "RECITATION" | "BLOCKLIST" | "PROHIBITED_CONTENT"
-        | "SPII" | "sensitive" | "refusal" => FinishReason::ContentFilter,
+        "content_filter"
+        | "content_filtered"
+        | "safety"
+        | "image_safety"
+        | "recitation"
+        | "blocklist"
+        | "prohibited_content"
+        | "spii"
+        | "sensitive"
+        | "refusal"
+        | "guardrail_intervened" => FinishReason::ContentFilter,
         "error" | "abort" | "aborted" | "cancelled" => return Err(ModelErrorClass::Cut),
-        "MALFORMED_FUNCTION_CALL" => return Err(ModelErrorClass::Malformed),
+        "malformed_function_call" => return Err(ModelErrorClass::Malformed),
         "insufficient_system_resource" => return Err(ModelErrorClass::Overloaded),
-        other => FinishReason::Other(other.into()),
+        _ => FinishReason::Other(word.into()),
     })
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use agent_core::{Chunk, ModelError, ModelErrorClass};
 use bytes::{Buf, Bytes};
+use serde::de::IgnoredAny;
 use sse_core::{SseDecoder, SseEvent};
 
 use super::answer::AnswerDecoder;
@@ -221,13 +222,13 @@ impl StreamDecoder {
     fn take(&mut self, data: &str, event: &str) {
         let taken = match data {
             "" => Ok(()),
-            "[DONE]" => return self.finish(),
+            done if done.eq_ignore_ascii_case("[DONE]") => return self.finish(),
             _ if event == "error" => Err(self.answer.error(data)),
             _ => self.answer.push_event(data),
         };
         match taken {
             // The last event of a stream that was cut may be half of one.
-            Err(error) if self.is_last_half(&error) => {}
+            Err(_) if self.is_last_half(data) => {}
             // Nothing takes a complete answer back.
             Err(_) if self.answer.has_finish() => self.finish(),
             Err(error) => self.fail(error),
@@ -235,9 +236,9 @@ impl StreamDecoder {
         }
     }
 
-    fn is_last_half(&self, error: &ModelError) -> bool {
+    fn is_last_half(&self, data: &str) -> bool {
         let has_come_to_its_end = self.state == State::Ended && self.failed.is_none() && !self.input.has_remaining();
-        has_come_to_its_end && error.class == ModelErrorClass::Malformed && self.answer.has_begun()
+        has_come_to_its_end && self.answer.has_begun() && serde_json::from_str::<IgnoredAny>(data).is_err()
     }
 
     fn finish(&mut self) {
@@ -250,7 +251,10 @@ impl StreamDecoder {
     fn finish_without_done(&mut self) {
         self.finish();
         let beginning = String::from_utf8_lossy(&self.beginning);
-        if !self.answer.has_begun() && !beginning.lines().all(is_of_events) {
+        // Of the last line there may be a part only.
+        let cut = if self.beginning.len() == BEGINNING { 1 } else { 0 };
+        let lines = beginning.lines().count().saturating_sub(cut);
+        if !self.answer.has_begun() && !beginning.lines().take(lines).all(is_of_events) {
             self.failed = Some(self.answer.unreadable(&beginning));
         }
     }

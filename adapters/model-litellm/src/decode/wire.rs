@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::lenient::{Content, Count, ListOf, OrDefault, Text};
 use super::usage::UsageFields;
+use super::utf16;
 
 /// An answer, or an event of one.
 #[derive(Debug, Default, Deserialize)]
@@ -149,6 +150,30 @@ pub(super) struct FunctionPiece<'a> {
 /// The value that `raw` is, or the default where there is none of that kind.
 pub(super) fn read<'a, T: Deserialize<'a> + Default>(raw: Option<&'a RawValue>) -> T {
     raw.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
+}
+
+/// The list that `raw` is, or an empty one, whatever halves of characters are in it.
+pub(super) fn read_list(raw: Option<&RawValue>) -> Vec<Value> {
+    let Some(raw) = raw.map(RawValue::get) else { return Vec::new() };
+    let mended = || serde_json::from_str(&utf16::mend(raw)?).ok();
+    serde_json::from_str(raw).ok().or_else(mended).unwrap_or_default()
+}
+
+impl Message<'_> {
+    /// Whether it says something to whoever asked.
+    pub(super) fn has_words(&self) -> bool {
+        let has_content = !matches!(&self.content, Content::None) && self.content != Content::Text("".into());
+        has_content || !self.refusal.is_empty() || self.images.is_some() || self.audio.is_some()
+    }
+
+    pub(super) fn has_thoughts(&self) -> bool {
+        let is_text = !self.reasoning_content.is_empty() || !self.reasoning.is_empty();
+        is_text || is_something(self.thinking_blocks) || is_something(self.reasoning_details)
+    }
+
+    pub(super) fn has_calls(&self) -> bool {
+        !self.tool_calls.0.is_empty() || is_something(self.function_call)
+    }
 }
 
 /// Whether there is a value, and not one of those that stand for none.

@@ -40,11 +40,13 @@ const CODES: &[(&str, ModelErrorClass)] = &[
     ("exceeded_current_quota_error", QuotaExhausted),
     ("insufficient_credits", QuotaExhausted),
     ("insufficient_balance", QuotaExhausted),
+    ("arrearage", QuotaExhausted),
     ("billing_hard_limit_reached", QuotaExhausted),
     ("billing_not_active", QuotaExhausted),
     ("budget_exceeded", QuotaExhausted),
     ("payment_required", QuotaExhausted),
     ("invalid_api_key", Auth),
+    ("api_key_invalid", Auth),
     ("invalid_authentication", Auth),
     ("authentication_error", Auth),
     ("auth_error", Auth),
@@ -64,6 +66,8 @@ const CODES: &[(&str, ModelErrorClass)] = &[
     ("org_model_access_denied", Permission),
     ("unsupported_country_region_territory", Permission),
     ("model_not_found", NotFound),
+    ("invalid_model", NotFound),
+    ("model_decommissioned", NotFound),
     ("deploymentnotfound", NotFound),
     ("not_found_error", NotFound),
     ("notfounderror", NotFound),
@@ -77,6 +81,7 @@ const CODES: &[(&str, ModelErrorClass)] = &[
     ("responsibleaipolicyviolation", ContentPolicy),
     ("data_inspection_failed", ContentPolicy),
     ("overloaded_error", Overloaded),
+    ("overloaded", Overloaded),
     ("engine_overloaded", Overloaded),
     ("engine_overloaded_error", Overloaded),
     ("capacity_exceeded", Overloaded),
@@ -88,6 +93,7 @@ const CODES: &[(&str, ModelErrorClass)] = &[
     ("request_timeout", FirstTokenTimeout),
     // Groq, of a call that the model wrote wrongly.
     ("tool_use_failed", Malformed),
+    ("json_validate_failed", Malformed),
 ];
 
 /// Phrases of messages, in lower case, for failures that say no more than that the request was bad, refused or one too many.
@@ -106,6 +112,10 @@ const PHRASES: &[(&str, ModelErrorClass)] = &[
     ("`inputs` tokens + `max_new_tokens`", ContextOverflow),
     ("context limit", ContextOverflow),
     ("greater than the context length", ContextOverflow),
+    ("model's context length", ContextOverflow),
+    ("max context length", ContextOverflow),
+    ("prompt token count of", ContextOverflow),
+    ("`inputs` must have less than", ContextOverflow),
     ("with context length of", ContextOverflow),
     ("maximum prompt length", ContextOverflow),
     ("prompt exceeds max length", ContextOverflow),
@@ -120,19 +130,26 @@ const PHRASES: &[(&str, ModelErrorClass)] = &[
     ("usage policies", ContentPolicy),
     ("usage guidelines", ContentPolicy),
     ("requires moderation", ContentPolicy),
+    ("content exists risk", ContentPolicy),
+    ("guardrail policy", ContentPolicy),
     ("responsible ai", ContentPolicy),
     ("invalid model name passed", NotFound),
     ("no healthy deployments for this model", NotFound),
     ("model not found", NotFound),
     ("unknown model", NotFound),
+    ("model not exist", NotFound),
+    ("is not a valid model id", NotFound),
     ("incorrect api key", Auth),
     ("invalid api key", Auth),
     ("api key not valid", Auth),
+    ("api key expired", Auth),
     ("exceeded your current quota", QuotaExhausted),
     ("insufficient_quota", QuotaExhausted),
     ("insufficient balance", QuotaExhausted),
     ("budget has been exceeded", QuotaExhausted),
     ("credit balance", QuotaExhausted),
+    ("all available credits", QuotaExhausted),
+    ("account is suspended", QuotaExhausted),
     ("reached your specified api usage limits", QuotaExhausted),
     ("rate limit reached", RateLimited),
     ("rate limit exceeded", RateLimited),
@@ -184,7 +201,7 @@ fn by_code(code: &str) -> Option<ModelErrorClass> {
 /// What the words of a failure tell, where its status tells little or there is none.
 fn by_words(status: Option<u16>, words: &str) -> Option<ModelErrorClass> {
     match status {
-        None | Some(400 | 413 | 422 | 500) => phrase(words, |_| true),
+        None | Some(400 | 412 | 413 | 422 | 500) => phrase(words, |_| true),
         Some(403) => phrase(words, |class| class == ContentPolicy),
         _ => None,
     }
@@ -205,7 +222,8 @@ fn status(said: &Said) -> Option<u16> {
 fn by_status(status: Option<u16>) -> ModelErrorClass {
     match status.unwrap_or(500) {
         300..=399 => Redirected,
-        401 => Auth,
+        // The second is a proxy's word.
+        401 | 407 => Auth,
         402 => QuotaExhausted,
         403 => Permission,
         404 | 405 | 410 => NotFound,

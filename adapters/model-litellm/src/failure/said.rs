@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use super::{Secrets, classify, retry_after};
 
+/// How much of a server's words is looked through for keys, which takes a while.
+const MAX_SCRUBBED: usize = 4 * MAX_WORDS;
+
 /// How much of a server's words is kept.
 const MAX_WORDS: usize = 2_000;
 
@@ -68,13 +71,17 @@ impl Said {
         let fields = ["message", "detail", "msg", "error"];
         let message = text(error).or_else(|| fields.iter().find_map(|field| text(&error[field])));
         let message = message.or_else(|| problems(&error["detail"])).unwrap_or_else(|| document.to_string());
-        let delay = error["details"].as_array().into_iter().flatten().find_map(|detail| detail["retryDelay"].as_str());
+        let details = || error["details"].as_array().into_iter().flatten();
+        let delay = details().find_map(|detail| detail["retryDelay"].as_str());
+        let reason = details().find_map(|detail| text(&detail["reason"]));
         let said = Self {
             status: None,
             kind: text(&error["type"])
+                .or_else(|| text(&error["error_type"]))
+                .or_else(|| text(&document["error_type"]))
                 .or_else(|| text(&error["status"]).filter(|status| status.parse::<u16>().is_err())),
             code: text(&error["code"]),
-            inner_code: text(&error["innererror"]["code"]),
+            inner_code: text(&error["innererror"]["code"]).or(reason),
             message,
             retry: delay.and_then(retry_after::in_text),
         };
@@ -109,11 +116,12 @@ impl Said {
 
     pub(super) fn into_error(self, call_id: Option<&str>, secrets: &Secrets) -> UpstreamError {
         let scrub = |text: Option<String>| text.map(|text| secrets.scrub(&text));
+        let beginning = &self.message[..self.message.floor_char_boundary(MAX_SCRUBBED)];
         UpstreamError {
             status: self.status,
             kind: scrub(self.kind),
             code: scrub(self.code),
-            message: secrets.scrub_cut(&self.message).chars().take(MAX_WORDS).collect(),
+            message: secrets.scrub_cut(beginning).chars().take(MAX_WORDS).collect(),
             call_id: call_id.map(str::to_owned),
         }
     }

@@ -7,13 +7,16 @@ use serde_json::{Value, json};
 /// The schema of a function's arguments: that of an object, which has to name its properties even if there are none.
 pub(super) fn of_arguments(schema: &Value) -> Cow<'_, Value> {
     let Value::Object(keywords) = schema else { return Cow::Owned(json!({"type": "object", "properties": {}})) };
-    let is_object = keywords.get("type").map_or(keywords.is_empty(), |kind| kind == "object");
-    if !is_object || keywords.contains_key("properties") {
+    let says_otherwise =
+        ["$ref", "allOf", "anyOf", "oneOf", "enum", "const"].iter().any(|keyword| keywords.contains_key(*keyword));
+    let is_typed = keywords.contains_key("type");
+    let is_object = keywords.get("type").map_or(!says_otherwise, |kind| kind == "object");
+    if !is_object || (is_typed && keywords.contains_key("properties")) {
         return Cow::Borrowed(schema);
     }
     let mut keywords = keywords.clone();
     keywords.insert("type".to_owned(), "object".into());
-    keywords.insert("properties".to_owned(), json!({}));
+    keywords.entry("properties").or_insert_with(|| json!({}));
     Cow::Owned(keywords.into())
 }
 
@@ -83,6 +86,8 @@ mod tests {
             (json!({"type": "object", "additionalProperties": false}), closed),
             (json!({}), none.clone()),
             (json!(true), none.clone()),
+            (json!({"properties": {"a": {}}}), json!({"properties": {"a": {}}, "type": "object"})),
+            (json!({"$ref": "#/$defs/a"}), json!({"$ref": "#/$defs/a"})),
             (none.clone(), none),
             (json!({"anyOf": [{"type": "object"}]}), json!({"anyOf": [{"type": "object"}]})),
         ] {
