@@ -321,6 +321,77 @@ async fn retries_are_off_and_draw_on_the_runs_attempts() {
 }
 
 #[tokio::test]
+async fn what_asked_a_model_is_not_run_again() {
+    let model = Arc::new(ScriptedModel::new([Line::text("one"), Line::text("two")]));
+    let asked = model.clone();
+    let ask = move |_: Arc<Work>, cx: RunContext| {
+        let model = model.clone();
+        async move {
+            agent_core::complete(&*model, agent_core::ChatRequest::default(), &cx).await?;
+            Err::<WorkUpdate, _>(AgentError::tell("not now"))
+        }
+    };
+    let graph = Graph::builder("retries").attempts(9).node(node("ask", ask).retries(9)).chain([START, "ask", END]);
+    let failed = graph.build().unwrap().run(Work::default(), caller()).await.unwrap_err();
+    assert_eq!((failed.to_string().as_str(), asked.requests().len()), ("not now", 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn times_of_agents_and_of_new_limits_hold() {
+    let hanging = || MainAgent::builder("desk", ScriptedModel::new([(); 2].map(|()| Line::silence().then_hangs())));
+    let limits = |seconds| agent_core::Limits::none().with_time(Duration::from_secs(seconds));
+    let note = |said: String| WorkUpdate::default().seen(vec![said]);
+    let into = |_: &Work| serde_json::json!({"request": "hello"});
+    let graph = |desk: agent_core::MainAgentBuilder| {
+        let ask = agent("ask", desk.build().unwrap(), into, note);
+        Graph::builder("timed").limits(limits(20)).node(ask).chain([START, "ask", END]).build().unwrap()
+    };
+    let failed = graph(hanging().limits(limits(5))).run(Work::default(), caller()).await.unwrap_err();
+    assert_eq!(failed.to_string(), "`ask` took too long");
+
+    // Twenty seconds are over; of thirty there are ten.
+    let graph = graph(hanging());
+    let failed = graph.run(Work::default(), caller()).await.unwrap_err();
+    assert_eq!(failed.code().as_str(), "run.deadline");
+    let began = tokio::time::Instant::now();
+    let longer = RunOptions::default().with_limits(limits(30));
+    let resume = Resume::new(failed.state.unwrap(), boss()).with_options(longer);
+    assert_eq!(graph.resume(resume).await.unwrap_err().code().as_str(), "run.deadline");
+    assert_eq!(began.elapsed().as_secs(), 10);
+}
+
+#[tokio::test]
+async fn an_agents_own_wait_is_told_with_its_answer() {
+    let survey = testkit::RecordingAgent::new("survey", [("how", agent_core::PendingKind::question("How was it?"))]);
+    let heard = |heard: serde_json::Value| seen(&heard.to_string());
+    let ask = agent("ask", survey, |_: &Work| serde_json::json!({}), heard);
+    let graph = Graph::builder("telling").node(ask).chain([START, "ask", END]).build().unwrap();
+    let recorder = testkit::Recorder::new();
+    let options = || RunOptions::default().with_observer(recorder.clone());
+    let state = stored(graph.run_with(Work::default(), caller(), options()).await.unwrap());
+    let how = state.pending()[0].id.clone();
+    let resume = Resume::new(state, boss()).with_answer(&how, AnswerValue::Value("well".into()));
+    graph.resume(resume.with_options(options())).await.unwrap().into_report().unwrap();
+    let told = testkit::story(recorder.events());
+    let of_wait = |line: &&String| line.contains("waits") || line.contains("answered");
+    let told: Vec<_> = told.iter().filter(of_wait).collect();
+    assert_eq!(told, ["/0.0 waits: how question", "/0.0 answered how with value"]);
+}
+
+#[tokio::test]
+async fn a_graph_keeps_the_rules_of_sub_agents() {
+    #[derive(serde::Deserialize, schemars::JsonSchema)]
+    struct Items {
+        items: Vec<u64>,
+    }
+    let make = || {
+        let into = |input: Items| Work { items: input.items, ..Work::default() };
+        asking(Arc::default()).build().unwrap().into_sub_agent("Asks", into, |state: Work| state.seen)
+    };
+    testkit::conformance::sub_agent_from(make, serde_json::json!({"items": [1]})).await;
+}
+
+#[tokio::test]
 async fn a_failure_keeps_what_is_done_and_goes_on_from_there() {
     let runs = Arc::new(AtomicU32::new(0));
     let counted = runs.clone();

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -11,7 +12,7 @@ use super::machine::Machine;
 use super::run::Ended;
 use crate::agent_error::AgentError;
 use crate::amount::Spend;
-use crate::budget::{Lease, SavedLease};
+use crate::budget::{Lease, Limits, SavedLease};
 use crate::caller::Caller;
 use crate::error::ErrorCode;
 use crate::event::{EventKind, Queue, Sinks};
@@ -180,13 +181,14 @@ impl<S: GraphState> Graph<S> {
             Ok(machine) => machine,
             Err(error) => return Err(refused(error, Some(saved))),
         };
+        let time_left = options.limits.map_or(saved.time_left, |limits| time_within(&limits, &saved));
         let lease = SavedLease { limits: options.limits.unwrap_or(saved.lease.limits), ..saved.lease };
         let answered = saved.answered.into_iter().chain(answers.into_iter().map(|answer| answer.pending)).collect();
         let run = Run {
             revision: saved.revision,
             task: saved.task_id,
             trace: saved.trace_id,
-            time_over: saved.time_left.and_then(|time| Instant::now().checked_add(time)),
+            time_over: time_left.and_then(|time| Instant::now().checked_add(time)),
             answered,
             ..Run::new(saved.run_id, saved.caller)
         };
@@ -241,6 +243,13 @@ struct Begun<S: GraphState> {
     machine: Machine<S>,
     run: Run,
     lease: SavedLease,
+}
+
+/// What is left of the time of new limits, after what was used under the old ones.
+fn time_within(limits: &Limits, saved: &RunState) -> Option<Duration> {
+    let known = saved.lease.limits.time.zip(saved.time_left);
+    let used = known.map_or(Duration::ZERO, |(all, left)| all.saturating_sub(left));
+    limits.time.map(|time| time.saturating_sub(used))
 }
 
 /// A failure before anything happened: the state goes back as it came.

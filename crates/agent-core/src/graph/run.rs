@@ -45,6 +45,8 @@ struct Job<'a, S: GraphState> {
     waits: usize,
     attempts: Attempts,
     left: Left,
+    /// When the time of the graph is over, and not only that of the node.
+    deadline: Option<Instant>,
     cx: RunContext,
 }
 
@@ -141,10 +143,11 @@ fn job<'a, S: GraphState>(
         Slot::Child(child) => (BeginTask::Resume(child.clone()), 0, child.lease),
         Slot::Done(..) => return None,
     };
+    let deadline = cx.deadline();
     let cx = context(node, machine.step, index, lease, cx);
     let (ordinal, step) = (task.ordinal, machine.step);
     let (state, attempts) = (machine.state.clone(), machine.attempts.clone());
-    Some(Job { node, index, ordinal, step, state, begin, waits, attempts, left: machine.left.clone(), cx })
+    Some(Job { node, index, ordinal, step, state, begin, waits, attempts, left: machine.left.clone(), deadline, cx })
 }
 
 /// The context of a task: its place in the run is the step, and its index among the tasks of it. `saved` is what is left of the budget
@@ -229,6 +232,12 @@ impl<S: GraphState> Job<'_, S> {
             }
             BeginTask::Resume(child) => {
                 let Child { suspension, answers, .. } = (**child).clone();
+                if let WorkKind::Agent(card) = self.node.work.kind() {
+                    let tells = |answer: &&Answer| self.cx.tells_for(&answer.pending, card.function.effect);
+                    for answer in answers.iter().filter(tells) {
+                        self.cx.emit_kind(|| EventKind::Answered { answer: answer.clone().into() });
+                    }
+                }
                 self.guard(self.node.work.resume(suspension, answers, &self.cx)).await?
             }
         };
@@ -295,18 +304,28 @@ impl<S: GraphState> Job<'_, S> {
     /// Waits for work of the node within its time. A panic in it is a failure.
     async fn guard<T>(&self, work: impl Future<Output = Result<T, AgentError>>) -> Result<T, AgentError> {
         let work = AssertUnwindSafe(work).catch_unwind();
-        let ended = match self.node.timeout {
+        let own = match self.node.work.kind() {
+            WorkKind::Agent(card) => card.limits.time,
+            WorkKind::Function | WorkKind::Below => None,
+        };
+        let ended = match self.node.timeout.or(own) {
             None => work.await,
             Some(_) => match self.cx.within_deadline(work).await {
+                // An agent may have seen first that its time is over.
+                Ok(Ok(Err(late @ AgentError::Deadline))) | Err(late) => return Err(self.late(late)),
                 Ok(ended) => ended,
-                Err(late) => {
-                    self.cx.end();
-                    let node = self.node.name.to_string();
-                    return Err(if self.cx.is_stopping() { late } else { GraphFailure::Timeout { node }.into() });
-                }
             },
         };
         ended.unwrap_or(Err(AgentError::Panicked))
+    }
+}
+
+impl<S: GraphState> Job<'_, S> {
+    /// The end of the node's time, unless it is that of the graph.
+    fn late(&self, late: AgentError) -> AgentError {
+        self.cx.end();
+        let is_all_over = self.cx.is_stopping() || self.deadline.is_some_and(|deadline| deadline <= Instant::now());
+        if is_all_over { late } else { GraphFailure::Timeout { node: self.node.name.to_string() }.into() }
     }
 }
 
