@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use agent_core::graph::{
     Answered, Approved, Branch, END, Goto, Graph, GraphBuilder, GraphOutcome, InvalidGraph, Next, START, agent, branch,
-    branch_graph, node, sub_graph,
+    branch_graph, call, node, sub_graph,
 };
 use agent_core::{
     AgentError, AnswerValue, CallError, Caller, MainAgent, Resume, RunContext, RunOptions, RunState, graph_state,
@@ -279,6 +279,28 @@ async fn sub_graphs_have_their_own_state_and_wait_through_their_parents() {
 }
 
 #[tokio::test]
+async fn graphs_nest_as_deep_as_they_can_be_saved() {
+    let around = |graph: Graph<Work>| {
+        let back = |state: Work| WorkUpdate::default().total(state.total);
+        Graph::builder("around")
+            .node(sub_graph("below", graph, |_: &Work| Work::default(), back))
+            .chain([START, "below", END])
+    };
+    let ask = async |_: Arc<Work>| Ok::<_, AgentError>(Next::wait(Answered::<u64>::question("How many?")));
+    let told =
+        async |answer: Answered<u64>, _: Arc<Work>| Ok::<_, AgentError>(WorkUpdate::default().total(answer.value));
+    let asking =
+        Graph::builder("asking").node(node("ask", ask).answered(told)).chain([START, "ask", END]).build().unwrap();
+    let nested = (0..11).fold(asking, |graph, _| around(graph).build().unwrap());
+    let state = stored(nested.run(Work::default(), caller()).await.unwrap());
+    let how_many = state.pending()[0].id.clone();
+    let resume = Resume::new(state, boss()).with_answer(&how_many, AnswerValue::Value(7.into()));
+    assert_eq!(nested.resume(resume).await.unwrap().into_report().unwrap().state.total, 7);
+    let refused = around(nested).build().unwrap_err();
+    assert_eq!(refused.to_string(), "in `around` more than 12 graphs are within each other");
+}
+
+#[tokio::test]
 async fn a_graph_is_a_sub_agent_and_an_agent_a_node() {
     #[derive(serde::Deserialize, schemars::JsonSchema)]
     struct Items {
@@ -457,6 +479,26 @@ fn what_is_wrong_with_a_graph_is_told_when_it_is_built() {
     check(
         whole().node(branch(SQUARE, square)).chain(["a", "square", END]),
         "the edge from `a` to `square` leads to the branch `square`, which runs only for a task that a route or a node gives it",
+    );
+    check(
+        whole().route("a", ["c"], |_: &Work| "c"),
+        "the route from `a` names the node `c`, which is none; the nodes are: a, b",
+    );
+    check(whole().join(["a", "b"], "c"), "the join before `c` names the node `c`, which is none; the nodes are: a, b");
+    check(
+        whole().node(noting("c").may_go_to(["d"])).chain(["a", "c", END]),
+        "the node `c` names the node `d`, which is none; the nodes are: a, b, c",
+    );
+    check(
+        whole().node(branch(SQUARE, square).deferred()).route("a", ["square"], |_: &Work| SQUARE.with(1)),
+        "`square` is deferred, and runs for no tasks",
+    );
+    check(whole().node(noting("c").concurrency(0)).chain(["a", "c", END]), "`c` has a limit of zero");
+    let nameless = testkit::RecordingTool::new("no name");
+    let back = |_: Result<u64, agent_core::CallFailure>| Ok::<_, AgentError>(());
+    check(
+        whole().node(call("c", nameless, |_: &Work| serde_json::json!({}), back)).chain(["a", "c", END]),
+        "`c` calls what cannot be called: name is \"no name\", expected 1 to 64 letters, digits, `_` or `-`",
     );
     let writer = |name: &'static str| noting(name).writes(["last"]);
     let parallel = Graph::builder("graph").node(writer("a")).node(writer("b")).node(writer("c"));

@@ -22,6 +22,9 @@ type Name = Cow<'static, str>;
 /// How many steps a graph may take unless it says otherwise.
 const STEPS: u32 = 10_000;
 
+/// How many graphs may be within each other. Saved states nest six levels for each, and readers of JSON stop at 128.
+const MAX_DEPTH: u32 = 12;
+
 /// How many tasks of a step run at once unless a graph says otherwise.
 const IN_FLIGHT: usize = 128;
 
@@ -73,6 +76,8 @@ pub(super) struct Plan<S: GraphState> {
     pub(super) policy: Option<Arc<dyn Policy>>,
     pub(super) journal: Arc<dyn Journal>,
     pub(super) tells_state: bool,
+    /// How many graphs are within each other, this one included.
+    pub(super) depth: u32,
     index: HashMap<Arc<str>, usize>,
 }
 
@@ -266,6 +271,10 @@ impl<S: GraphState> GraphBuilder<S> {
         if let Some((node, problem)) = self.nodes.iter().find_map(|node| Some((node, node.work.problem()?))) {
             return Err(InvalidGraph::InvalidFunction { node: node.name.to_string(), problem });
         }
+        let depth = 1 + self.nodes.iter().map(|node| node.work.depth()).max().unwrap_or_default();
+        if depth > MAX_DEPTH {
+            return Err(InvalidGraph::TooDeep { graph: self.name.to_string(), most: MAX_DEPTH });
+        }
         let writes = self.nodes.iter().map(declared_writes).collect::<Result<Vec<_>, _>>()?;
         let mut ways: Vec<Ways<S>> = (0..=self.nodes.len()).map(|_| Ways::none()).collect();
         for (from, to) in &self.edges {
@@ -326,6 +335,7 @@ impl<S: GraphState> GraphBuilder<S> {
             policy,
             journal,
             tells_state,
+            depth,
             index,
         };
         Ok(Graph { plan: Arc::new(plan) })

@@ -91,6 +91,14 @@ pub enum InvalidGraph {
         /// What is wrong with the function.
         problem: InvalidValue,
     },
+    /// Graphs nest deeper than saved states may.
+    #[error("in `{graph}` more than {most} graphs are within each other")]
+    TooDeep {
+        /// The outermost.
+        graph: String,
+        /// How many may be.
+        most: u32,
+    },
     /// A deferred node cannot be given tasks, or be joined.
     #[error("`{node}` is deferred, and runs for no tasks")]
     DeferredBranch {

@@ -91,6 +91,10 @@ where
         self.graph.may_answer(pending, by)
     }
 
+    fn depth(&self) -> u32 {
+        self.graph.plan.depth
+    }
+
     fn load_input(&self, value: Value) -> serde_json::Result<Option<Input>> {
         self.load.map_or(Ok(None), |load| load(value))
     }

@@ -158,6 +158,11 @@ pub(super) trait Work<S: GraphState>: Send + Sync {
         None
     }
 
+    /// How many graphs are within each other in it.
+    fn depth(&self) -> u32 {
+        0
+    }
+
     /// Whether it takes an input.
     fn is_branch(&self) -> bool {
         false

@@ -318,9 +318,7 @@ impl<S: GraphState> Job<'_, S> {
         };
         ended.unwrap_or(Err(AgentError::Panicked))
     }
-}
 
-impl<S: GraphState> Job<'_, S> {
     /// The end of the node's time, unless it is that of the graph.
     fn late(&self, late: AgentError) -> AgentError {
         self.cx.end();
