@@ -1,7 +1,7 @@
 //! Whatever a graph looks like, whichever of its nodes is done first, and whenever it is suspended, stopped or failed and goes on
 //! elsewhere: one end, and no task that completes twice.
 //!
-//! 12 graphs by default; `ADJUTANT_CASES` sets another number.
+//! 20 graphs by default; `ADJUTANT_CASES` sets another number.
 // A test that cannot go on panics.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -10,12 +10,15 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
 use agent_core::graph::{
-    Answered, Branch, END, Goto, Graph, Next, Node, START, agent, branch, branch_graph, node, sub_graph,
+    Answered, Branch, END, Goto, Graph, Next, Node, START, agent, branch, branch_graph, call, node, sub_graph,
 };
 use agent_core::{
-    AgentError, AnswerValue, Event, EventKind, Observer, PendingKind, Resume, RunOptions, RunState, graph_state,
+    AgentError, AnswerValue, Approval, CallError, CallFailure, Effect, Event, EventKind, FunctionSpec, Journal,
+    MemoryJournal, Observer, PendingKind, Resume, RunContext, RunOptions, RunState, Schema, Tool, ToolOutput,
+    async_trait, graph_state,
 };
 use proptest::prelude::*;
+use serde_json::{Value, json};
 use testkit::{caller, elsewhere, paused, somebody};
 use tokio_util::sync::CancellationToken;
 
@@ -54,6 +57,10 @@ enum Kind {
     },
     /// Goes where it likes rather than along its edges, every other time.
     Goes(usize),
+    /// Calls a tool that must not be called twice, and for which a person may have to agree.
+    Calls {
+        needs_approval: bool,
+    },
     /// Gives tasks to a branch of its own.
     Fans(Below),
     /// Runs a graph with a node for each of these, which waits or does not.
@@ -90,6 +97,7 @@ fn place() -> impl Strategy<Value = Place> {
         12 => Just(Kind::Plain),
         2 => any::<bool>().prop_map(|again| Kind::Waits { again }),
         1 => (0..4_usize).prop_map(Kind::Goes),
+        1 => any::<bool>().prop_map(|needs_approval| Kind::Calls { needs_approval }),
         1 => below.prop_map(Kind::Fans),
         1 => (waits(), any::<bool>()).prop_map(|(waits, as_agent)| Kind::Runs { waits, as_agent }),
     ];
@@ -154,10 +162,45 @@ fn question(name: &str, again: bool) -> PendingKind {
     Answered::<u64>::question(if again { format!("{name} again") } else { name.to_owned() })
 }
 
-/// The answer to a question, which is the same whenever it is given.
-fn answer(kind: &PendingKind) -> u64 {
-    let PendingKind::Question { question, .. } = kind else { panic!("only questions are asked") };
-    if question.ends_with("again") { AGAIN } else { question.bytes().map(u64::from).sum::<u64>() + AGAIN }
+/// The answer to what waits, which is the same whenever it is given.
+fn answer(kind: &PendingKind) -> AnswerValue {
+    match kind {
+        PendingKind::Question { question, .. } if question.ends_with("again") => AnswerValue::Value(AGAIN.into()),
+        PendingKind::Question { question, .. } => {
+            AnswerValue::Value((question.bytes().map(u64::from).sum::<u64>() + AGAIN).into())
+        }
+        PendingKind::Approval { .. } => AnswerValue::Approve,
+        // Whoever looks finds that the tool has done what it should.
+        PendingKind::UnknownOutcome { arguments, .. } => AnswerValue::Value(outcome(arguments).into()),
+        other => panic!("nothing waits so: {other:?}"),
+    }
+}
+
+/// What the tool does with its arguments.
+fn outcome(arguments: &Value) -> u64 {
+    arguments["sum"].as_u64().unwrap() * 7 % 1_009
+}
+
+/// A tool that notes under which keys it was called.
+struct Once {
+    spec: FunctionSpec,
+    dice: Dice,
+    keys: Arc<Mutex<Vec<String>>>,
+}
+
+#[async_trait]
+impl Tool for Once {
+    fn spec(&self) -> &FunctionSpec {
+        &self.spec
+    }
+
+    async fn call(&self, input: &Value, cx: &RunContext) -> Result<ToolOutput, CallError> {
+        self.keys.lock().unwrap().push(cx.idempotency_key());
+        for _ in 0..self.dice.below(5) {
+            tokio::task::yield_now().await;
+        }
+        Ok(ToolOutput::Done(outcome(input).into()))
+    }
 }
 
 /// The same node, with a function that takes its answers.
@@ -227,8 +270,9 @@ fn back(name: &'static str) -> impl Fn(Seen) -> SeenUpdate + Send + Sync + 'stat
     }
 }
 
-fn built(places: &[Place], in_flight: usize, dice: &Dice) -> Graph<Seen> {
-    let mut graph = Graph::builder("random").in_flight(in_flight).edge(START, NAMES[0][0]);
+fn built(places: &[Place], in_flight: usize, dice: &Dice, kept: &Kept) -> Graph<Seen> {
+    let mut graph =
+        Graph::builder("random").in_flight(in_flight).journal(kept.journal.clone()).edge(START, NAMES[0][0]);
     let further = |from: usize, by: usize| match NAMES.get(from + 1 + by) {
         Some([name, _]) if from + 1 + by < places.len() => *name,
         _ => END,
@@ -244,6 +288,16 @@ fn built(places: &[Place], in_flight: usize, dice: &Dice) -> Graph<Seen> {
                     if state.sum.is_multiple_of(2) { next.and_goto(to) } else { next }
                 };
                 going(name, dice, go).may_go_to([to])
+            }
+            Kind::Calls { needs_approval } => {
+                let spec = FunctionSpec::new("once", "", Schema::object()).with_effect(Effect::AtMostOnce);
+                let spec = if *needs_approval { spec.with_approval(Approval::Needed) } else { spec };
+                let tool = Once { spec, dice: dice.clone(), keys: kept.keys.clone() };
+                let back = |result: Result<u64, CallFailure>| {
+                    let runs = BTreeMap::from([((*name).to_owned(), 1)]);
+                    Ok::<_, AgentError>(SeenUpdate::default().log(result.clone()?).sum(result?).runs(runs))
+                };
+                call(*name, tool, |state: &Seen| json!({ "sum": state.sum }), back)
             }
             Kind::Runs { waits, as_agent: false } => {
                 sub_graph(*name, chain(waits, dice), |state: &Seen| begin(state.sum), back(name))
@@ -308,6 +362,13 @@ fn built(places: &[Place], in_flight: usize, dice: &Dice) -> Graph<Seen> {
     graph.build().unwrap()
 }
 
+/// What outlives the lives of a run beside its state.
+struct Kept {
+    journal: Arc<dyn Journal>,
+    /// Under which keys the tool was called.
+    keys: Arc<Mutex<Vec<String>>>,
+}
+
 /// What all lives of one run were seen to do: how often each task completed, by its place in the run and its node.
 type Completed = Arc<Mutex<HashMap<(String, String), u32>>>;
 
@@ -342,7 +403,8 @@ async fn lived(places: &[Place], seed: u64) -> Seen {
         let watch = Watch { completed: completed.clone(), fuse, end };
         RunOptions::default().with_observer(watch).with_drain(drain).with_cancellation(stop)
     };
-    let graph = || built(places, 1 + usize::try_from(dice.below(16)).unwrap(), &dice);
+    let kept = Kept { journal: Arc::new(MemoryJournal::new()), keys: Arc::default() };
+    let graph = || built(places, 1 + usize::try_from(dice.below(16)).unwrap(), &dice, &kept);
     let mut outcome = graph().run_with(Seen::default(), caller(), life()).await;
     for _ in 0..20_000 {
         let state: RunState = match outcome.map(agent_core::graph::GraphOutcome::into_report) {
@@ -350,6 +412,9 @@ async fn lived(places: &[Place], seed: u64) -> Seen {
                 let completed = completed.lock().unwrap();
                 let twice: Vec<_> = completed.iter().filter(|(_, count)| **count > 1).collect();
                 assert!(twice.is_empty(), "completed twice: {twice:?}");
+                let mut keys = kept.keys.lock().unwrap().clone();
+                keys.sort_unstable();
+                assert!(keys.windows(2).all(|pair| pair[0] != pair[1]), "called twice: {keys:?}");
                 return report.state;
             }
             Ok(Err(suspended)) => *suspended,
@@ -367,7 +432,7 @@ async fn lived(places: &[Place], seed: u64) -> Seen {
         let first = usize::try_from(dice.below(pending.len().max(1) as u64)).unwrap();
         for (at, one) in pending.iter().enumerate() {
             if at == first || dice.below(3) > 0 {
-                resume = resume.with_answer(&one.id, AnswerValue::Value(answer(&one.kind).into()));
+                resume = resume.with_answer(&one.id, answer(&one.kind));
             }
         }
         outcome = graph().resume(resume.with_options(life())).await;
@@ -376,7 +441,7 @@ async fn lived(places: &[Place], seed: u64) -> Seen {
 }
 
 fn cases() -> u32 {
-    std::env::var("ADJUTANT_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(12)
+    std::env::var("ADJUTANT_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(20)
 }
 
 proptest! {
