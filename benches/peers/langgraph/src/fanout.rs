@@ -5,7 +5,7 @@ use std::sync::Arc;
 use agent_core::graph::{Branch, END, Goto, Graph, START, branch_graph, node};
 use agent_core::{AgentError, graph_state};
 
-use crate::harness::{Measured, least};
+use crate::harness::{Ours, Prepared};
 
 graph_state! {
     struct Jokes updated by JokesUpdate {
@@ -40,7 +40,7 @@ fn first(joke: &Joke) -> &str {
     joke.jokes.first().map_or("", String::as_str)
 }
 
-pub async fn measure(rounds: usize) -> anyhow::Result<Measured> {
+pub fn prepare() -> anyhow::Result<Box<dyn Ours>> {
     let ends = " a".repeat(10);
     let below = Graph::builder("below")
         .node(node("edit", edit))
@@ -58,6 +58,6 @@ pub async fn measure(rounds: usize) -> anyhow::Result<Measured> {
         .edge("joke", END)
         .build()?;
     let make = || Jokes { subjects: vec!["subject".repeat(715)[..5_000].to_owned(); 100], jokes: Vec::new() };
-    let size = |jokes: &Jokes| vec![jokes.jokes.len(), jokes.jokes.iter().map(String::len).sum()];
-    least(&graph, rounds, make, size).await
+    let came_to = |jokes: &Jokes| vec![jokes.jokes.len(), jokes.jokes.iter().map(String::len).sum()];
+    Ok(Box::new(Prepared { graph, make, came_to }))
 }

@@ -2,78 +2,99 @@
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use agent_core::graph::{Graph, GraphState};
-use agent_core::{Caller, Event, Observer, RunOptions};
+use agent_core::{Caller, Event, EventKind, Observer, RunOptions};
+use anyhow::Context;
 use rustix::time::{ClockId, clock_gettime};
-use serde::Deserialize;
+use tokio::runtime::Runtime;
 
-use crate::telemetry::Seen;
+use crate::telemetry;
 
-/// What LangGraph's side printed.
-#[derive(Debug, Deserialize)]
-pub struct Peer {
-    pub scenario: String,
-    pub milliseconds: f64,
-    pub came_to: Vec<usize>,
+/// Something to run on our side: what is made once, and what is made for each run.
+pub struct Prepared<S: GraphState, M, C> {
+    pub graph: Graph<S>,
+    /// Makes the state to begin with.
+    pub make: M,
+    /// What of the end has to be the same on both sides: numbers and sizes.
+    pub came_to: C,
 }
 
-/// What our side took and came to.
+/// A [`Prepared`] of any state.
+pub trait Ours {
+    /// Runs it once. The state is made, and let go, outside of the time.
+    fn once(&self, runtime: &Runtime) -> anyhow::Result<Measured>;
+
+    /// The run that took least.
+    fn least(&self, runtime: &Runtime, rounds: usize) -> anyhow::Result<Measured> {
+        let mut least = self.once(runtime)?;
+        for _ in 1..rounds {
+            let measured = self.once(runtime)?;
+            if measured.milliseconds < least.milliseconds {
+                least = measured;
+            }
+        }
+        Ok(least)
+    }
+}
+
+/// What a run of ours took and came to.
 #[derive(Debug)]
 pub struct Measured {
     pub milliseconds: f64,
+    /// How many nodes have run, and what the state came to.
     pub came_to: Vec<usize>,
-    pub events: u64,
-    pub spans: u64,
+    pub events: usize,
+    pub spans: usize,
 }
 
-/// Runs LangGraph's side.
-pub fn peers(python: &str, rounds: usize) -> anyhow::Result<Vec<Peer>> {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/langgraph_side.py");
-    let output = Command::new(python).args([script, &rounds.to_string()]).stderr(Stdio::inherit()).output()?;
-    anyhow::ensure!(output.status.success(), "LangGraph's side ended with {}", output.status);
-    let lines = str::from_utf8(&output.stdout)?.lines();
-    Ok(lines.map(serde_json::from_str).collect::<Result<_, _>>()?)
+impl<S: GraphState, M: Fn() -> S, C: Fn(&S) -> Vec<usize>> Ours for Prepared<S, M, C> {
+    fn once(&self, runtime: &Runtime) -> anyhow::Result<Measured> {
+        let (state, caller, told) = ((self.make)(), Caller::new("acme", "ann")?, Arc::new(Told::default()));
+        let options = RunOptions::default().with_observer(Count(told.clone()));
+        telemetry::take_spans();
+        let began = cpu_milliseconds();
+        let outcome = runtime.block_on(self.graph.run_with(state, caller, options));
+        let milliseconds = cpu_milliseconds() - began;
+        let spans = telemetry::take_spans();
+        let report = outcome?.into_report().map_err(|_| anyhow::anyhow!("it waits"))?;
+        let came_to = [told.nodes.load(Relaxed)].into_iter().chain((self.came_to)(&report.state)).collect();
+        Ok(Measured { milliseconds, came_to, events: told.events.load(Relaxed), spans })
+    }
+}
+
+/// What the events said.
+#[derive(Default)]
+struct Told {
+    events: AtomicUsize,
+    nodes: AtomicUsize,
 }
 
 /// Reads every event.
-struct Count(Arc<AtomicU64>);
+struct Count(Arc<Told>);
 
 impl Observer for Count {
     fn observe(&self, event: &Event) {
         std::hint::black_box(event);
-        self.0.fetch_add(1, Relaxed);
+        self.0.events.fetch_add(1, Relaxed);
+        self.0.nodes.fetch_add(usize::from(matches!(event.kind, EventKind::NodeFinished { .. })), Relaxed);
     }
 }
 
-/// Runs the graph so often, each time with a state of its own. The state is made, and let go, outside of the time.
-pub async fn least<S: GraphState>(
-    graph: &Graph<S>,
-    rounds: usize,
-    make: impl Fn() -> S,
-    size: impl Fn(&S) -> Vec<usize>,
-) -> anyhow::Result<Measured> {
-    let mut least: Option<Measured> = None;
-    for _ in 0..rounds.max(1) {
-        let (state, caller, events) = (make(), Caller::new("acme", "ann")?, Arc::new(AtomicU64::new(0)));
-        let options = RunOptions::default().with_observer(Count(events.clone()));
-        Seen::take();
-        let began = cpu_milliseconds();
-        let outcome = graph.run_with(state, caller, options).await;
-        let milliseconds = cpu_milliseconds() - began;
-        let spans = Seen::take().spans;
-        let report = outcome?.into_report().map_err(|_| anyhow::anyhow!("it waits"))?;
-        let measured = Measured { milliseconds, came_to: size(&report.state), events: events.load(Relaxed), spans };
-        if least.as_ref().is_none_or(|least| measured.milliseconds < least.milliseconds) {
-            least = Some(measured);
-        }
-    }
-    least.ok_or_else(|| anyhow::anyhow!("no round"))
+/// The least milliseconds of LangGraph's side. It measures nothing unless it comes to the same.
+pub fn peer(python: &str, scenario: &str, rounds: usize, came_to: &[usize]) -> anyhow::Result<f64> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/langgraph_side.py");
+    let expected = serde_json::to_string(came_to)?;
+    let mut command = Command::new(python);
+    command.args([script, scenario, &rounds.to_string(), &expected]).stderr(Stdio::inherit());
+    let output = command.output().with_context(|| format!("{python} cannot be run"))?;
+    anyhow::ensure!(output.status.success(), "LangGraph's side of {scenario} ended with {}", output.status);
+    Ok(str::from_utf8(&output.stdout)?.trim().parse()?)
 }
 
-/// The CPU time of this thread.
-pub fn cpu_milliseconds() -> f64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+/// The CPU time of this process, as Python's is of its own.
+fn cpu_milliseconds() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
     time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
 }

@@ -1,4 +1,8 @@
 //! A model that calls a tool 100 times, each time with a long argument and a longer result, and then answers.
+//!
+//! Two nodes, as in LangGraph's agent: the model, and the tool it calls. Both go through all that a Main Agent's do: the model through
+//! budget and spans, the tool through its schema, the policy, and the journal unless it only reads. LangGraph has no journal. The
+//! conversation is taken in anew at each turn, which copies pointers; LangGraph's reducer copies its list, too.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,15 +10,15 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use agent_core::graph::{Branch, END, Goto, Graph, START, calls, node};
 use agent_core::{
-    AgentError, Call, CallError, CallResult, ChatModel, ChatRequest, Chunk, Conversation, Entry, Finish, FinishReason,
-    ModelError, ModelInfo, ModelStream, Replied, Reply, RunContext, Toolbox, complete, graph_state, tool,
+    AgentError, Call, CallError, CallResult, ChatModel, ChatRequest, Chunk, Conversation, Effect, Entry, Finish,
+    FinishReason, ModelError, ModelInfo, ModelStream, Replied, Reply, RunContext, Toolbox, complete, graph_state, tool,
 };
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 
-use crate::harness::{Measured, least};
+use crate::harness::{Ours, Prepared};
 
-const TOOLS: usize = 100;
+pub const CALLS_MADE: usize = 100;
 
 graph_state! {
     #[derive(Default)]
@@ -55,7 +59,7 @@ fn model() -> FakeModel {
         vec![start, Chunk::CallArguments { index: 0, text: arguments }, finish]
     };
     let answer = vec![Chunk::Text("answer".repeat(100)), Chunk::Finish(Finish::new(FinishReason::Stop))];
-    let answers = (0..TOOLS).map(call).chain([answer]).collect();
+    let answers = (0..CALLS_MADE).map(call).chain([answer]).collect();
     FakeModel { info: ModelInfo::new("fake", "fake"), answers, next: AtomicUsize::new(0) }
 }
 
@@ -68,49 +72,52 @@ async fn look_up(input: Query) -> Result<String, CallError> {
     Ok(format!("result for query: {}", input.query).repeat(10))
 }
 
-async fn settle(talk: Arc<Talk>) -> Result<TalkUpdate, AgentError> {
-    let reply = talk.reply.clone().ok_or_else(|| AgentError::tell("there is no reply"))?;
-    let Replied::Calls(mut turn) = talk.conversation.clone().reply(reply) else { return Ok(TalkUpdate::default()) };
+/// The conversation with the last reply and the results of its calls, if there was one.
+fn settled(talk: &Talk) -> Result<Conversation, AgentError> {
+    let conversation = talk.conversation.clone();
+    let Some(reply) = talk.reply.clone() else { return Ok(conversation) };
+    let Replied::Calls(mut turn) = conversation.reply(reply) else {
+        return Err(AgentError::tell("an answer has no results"));
+    };
     for (place, result) in &talk.results {
         turn.settle(*place as usize, result.clone()).map_err(AgentError::internal)?;
     }
-    let closed = turn.close().map_err(|_| AgentError::tell("a call has no result"))?;
-    Ok(TalkUpdate::default().conversation(closed))
+    turn.close().map_err(|_| AgentError::tell("a call has no result"))
 }
 
-async fn conclude(talk: Arc<Talk>) -> Result<TalkUpdate, AgentError> {
-    let reply = talk.reply.clone().ok_or_else(|| AgentError::tell("there is no reply"))?;
-    let Replied::Final(conversation) = talk.conversation.clone().reply(reply) else { return Ok(TalkUpdate::default()) };
-    Ok(TalkUpdate::default().conversation(conversation))
-}
-
-pub async fn measure(rounds: usize) -> anyhow::Result<Measured> {
-    let (model, toolbox) = (Arc::new(model()), Toolbox::new().tool(tool("look_up", "Looks up", look_up)));
+/// The agent, whose tool changes this.
+pub fn prepare(effect: Effect) -> anyhow::Result<Box<dyn Ours>> {
+    let look_up = tool("look_up", "Looks up", look_up).with_effect(effect);
+    let (model, toolbox) = (Arc::new(model()), Toolbox::new().tool(look_up));
     let specs = toolbox.specs();
     let think = move |talk: Arc<Talk>, cx: RunContext| {
         let (model, specs) = (model.clone(), specs.clone());
         async move {
-            let request = ChatRequest::new(talk.conversation.clone()).with_functions(specs);
-            Ok::<_, AgentError>(TalkUpdate::default().reply(Some(complete(&*model, request, &cx).await?)))
+            let conversation = settled(&talk)?;
+            let request = ChatRequest::new(conversation.clone()).with_functions(specs);
+            let reply = complete(&*model, request, &cx).await?;
+            let update = TalkUpdate::default();
+            Ok::<_, AgentError>(match conversation.clone().reply(reply.clone()) {
+                Replied::Calls(_) => update.conversation(conversation).reply(Some(reply)),
+                Replied::Final(concluded) => update.conversation(concluded).reply(None),
+            })
         }
     };
     let result = |place, result| TalkUpdate::default().results(BTreeMap::from([(place, result)]));
     let graph = Graph::builder("react")
         .node(node("think", think))
         .node(calls(CALLS, toolbox, result))
-        .node(node("settle", settle))
-        .node(node("conclude", conclude))
         .edge(START, "think")
-        .route("think", [CALLS.name(), "conclude"], |talk: &Talk| {
+        .route("think", [CALLS.name(), END], |talk: &Talk| {
             let calls = talk.reply.iter().flat_map(|reply| (0..).zip(reply.each_call().cloned()));
             let calls: Vec<_> = calls.map(|call| CALLS.with(call)).collect();
-            if calls.is_empty() { Goto::from("conclude") } else { calls.into() }
+            if calls.is_empty() { Goto::from(END) } else { calls.into() }
         })
-        .chain([CALLS.name(), "settle", "think"])
-        .edge("conclude", END)
+        .edge(CALLS.name(), "think")
         .build()?;
     let make = || Talk { conversation: Conversation::new().say("hi?"), ..Talk::default() };
-    least(&graph, rounds, make, |talk| vec![messages(talk), text(talk)]).await
+    let came_to = |talk: &Talk| vec![messages(talk), text(talk)];
+    Ok(Box::new(Prepared { graph, make, came_to }))
 }
 
 /// How many messages the conversation is on the wire.

@@ -8,7 +8,7 @@ use agent_core::graph::{END, Graph, START, node};
 use agent_core::{AgentError, graph_state};
 use serde_json::{Value, json};
 
-use crate::harness::{Measured, least};
+use crate::harness::{Ours, Prepared};
 
 const MESSAGES: usize = 300;
 
@@ -86,7 +86,7 @@ async fn six(desk: Arc<Desk>) -> Result<DeskUpdate, AgentError> {
     Ok(DeskUpdate::default().messages(desk.responses.clone()))
 }
 
-pub async fn measure(rounds: usize) -> anyhow::Result<Measured> {
+pub fn prepare() -> anyhow::Result<Box<dyn Ours>> {
     let graph = Graph::builder("wide_dict")
         .node(node("one", one).writes(["trigger_events", "primary_issue_medium"]))
         .node(node("two", two))
@@ -102,12 +102,20 @@ pub async fn measure(rounds: usize) -> anyhow::Result<Measured> {
         .build()?;
     let values = json!(["hi?".repeat(10), true, 1, 6_327_816_386_138_u64, null]);
     let values: Vec<Value> = (0..5).flat_map(|_| values.as_array().cloned().unwrap_or_default()).collect();
-    let inner = (0..25).map(|key: u32| (key.to_string().repeat(10), Value::from(values.clone())));
-    let inner: Arc<Value> = Arc::new(inner.collect());
-    let message: Fields =
-        (0..25).map(|key: u32| (key.to_string().repeat(10), inner.clone())).collect();
-    let message = Arc::new(message);
-    let make = || Desk { messages: vec![message.clone()], ..Desk::default() };
-    let size = |desk: &Desk| vec![desk.messages.len(), desk.responses.len(), desk.slack_participants.len()];
-    least(&graph, rounds, make, size).await
+    let inner: Value = keys().map(|key| (key, Value::from(values.clone()))).collect();
+    let inner = Arc::new(inner);
+    let message: Document = Arc::new(keys().map(|key| (key, inner.clone())).collect());
+    let make = move || Desk { messages: vec![message.clone()], ..Desk::default() };
+    let came_to = |desk: &Desk| {
+        let lists = [&desk.messages, &desk.trigger_events, &desk.categorizations, &desk.responses, &desk.memory_docs];
+        let texts = [&desk.primary_issue_medium, &desk.email_thread_id, &desk.bot_id].map(String::len);
+        let keys = [desk.slack_participants.len(), desk.notified_assignees.len()];
+        lists.map(Vec::len).into_iter().chain(texts).chain(keys).collect()
+    };
+    Ok(Box::new(Prepared { graph, make, came_to }))
+}
+
+/// Five keys, in a document and in each of its fields: 25 lists are in one.
+fn keys() -> impl Iterator<Item = String> {
+    (0..5).map(|key: u32| key.to_string().repeat(10))
 }
