@@ -89,6 +89,7 @@ def react_agent():
     call = lambda n: {"id": f"call-{n}", "name": "look_up", "args": {"query": f"{n:036}" * 100}}
     answers = [AIMessage(content="", tool_calls=[call(n)], id=f"m-{n}") for n in range(100)]
     model = FakeModel(responses=[*answers, AIMessage(content="answer" * 100, id="last")])
+    # The question is left out, which our side keeps in another form.
     size = lambda state: [len(state["messages"]), sum(len(message.content) for message in state["messages"][1:])]
     return create_react_agent(model, [tool]), lambda: {"messages": [HumanMessage("hi?")]}, size
 
@@ -179,8 +180,7 @@ CONFIG = {"recursion_limit": 1_000_000}
 
 async def came_to(graph, made, size):
     nodes, state = 0, None
-    async for part in graph.astream(made, CONFIG, stream_mode=["tasks", "values"], subgraphs=True):
-        path, mode, what = part
+    async for path, mode, what in graph.astream(made, CONFIG, stream_mode=["tasks", "values"], subgraphs=True):
         nodes += mode == "tasks" and "result" in what
         state = what if mode == "values" and not path else state
     return [nodes, *size(state)]

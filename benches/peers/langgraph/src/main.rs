@@ -37,7 +37,7 @@ const DEFAULT_ROUNDS: usize = 20;
 struct Pair {
     name: &'static str,
     peer: &'static str,
-    ours: Box<dyn Ours>,
+    prepare: fn() -> anyhow::Result<Box<dyn Ours>>,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -56,17 +56,15 @@ fn main() -> anyhow::Result<ExitCode> {
     Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn pairs() -> anyhow::Result<Vec<Pair>> {
-    let pair = |name, peer, ours| Pair { name, peer, ours };
-    Ok(vec![
-        pair("fanout_to_subgraph", "fanout_to_subgraph", fanout::prepare()?),
-        pair("react_plain", "react_agent", react_plain::prepare()?),
-        pair("react_ports", "react_agent", react::prepare(Effect::ReadOnly)?),
-        pair("react_journal", "react_agent", react::prepare(Effect::Unspecified)?),
-        pair("sequential", "sequential", sequential::prepare()?),
-        pair("wide_dict", "wide_dict", wide_dict::prepare()?),
-    ])
-}
+/// The four of LangGraph's set, its agent beside three of ours.
+const PAIRS: &[Pair] = &[
+    Pair { name: "fanout_to_subgraph", peer: "fanout_to_subgraph", prepare: fanout::prepare },
+    Pair { name: "react_plain", peer: "react_agent", prepare: react_plain::prepare },
+    Pair { name: "react_ports", peer: "react_agent", prepare: || react::prepare(Effect::ReadOnly) },
+    Pair { name: "react_journal", peer: "react_agent", prepare: || react::prepare(Effect::Unspecified) },
+    Pair { name: "sequential", peer: "sequential", prepare: sequential::prepare },
+    Pair { name: "wide_dict", peer: "wide_dict", prepare: wide_dict::prepare },
+];
 
 /// Prints the table of both sides. `false` when a ratio is too small.
 fn compare(runtime: &Runtime, python: &str, rounds: usize) -> anyhow::Result<bool> {
@@ -75,16 +73,18 @@ fn compare(runtime: &Runtime, python: &str, rounds: usize) -> anyhow::Result<boo
         "least CPU time", "LangGraph ms", "Adjutant ms", "times", "bound", "nodes", "events", "spans"
     );
     let mut is_fast = true;
-    for Pair { name, peer, ours } in pairs()? {
+    for Pair { name, peer, prepare } in PAIRS {
+        let ours = prepare()?;
         let expected = ours.once(runtime)?.came_to;
         let theirs = harness::peer(python, peer, rounds, &expected)?;
         let measured = ours.least(runtime, rounds)?;
-        let ratio = theirs / measured.milliseconds;
+        let milliseconds = measured.milliseconds + measured.let_go;
+        let ratio = theirs / milliseconds;
         let verdict = if ratio >= MIN_RATIO { "" } else { "   BELOW" };
         let nodes = expected.first().context("the nodes that ran come first")?;
         println!(
-            "{name:20} {theirs:12.2} {:12.4} {ratio:7.0} {MIN_RATIO:7} {nodes:7} {:7} {:7}{verdict}",
-            measured.milliseconds, measured.events, measured.spans
+            "{name:20} {theirs:12.2} {milliseconds:12.4} {ratio:7.0} {MIN_RATIO:7} {nodes:7} {:7} {:7}{verdict}",
+            measured.events, measured.spans
         );
         is_fast &= ratio >= MIN_RATIO;
     }
@@ -93,7 +93,7 @@ fn compare(runtime: &Runtime, python: &str, rounds: usize) -> anyhow::Result<boo
 
 /// Runs one of our sides so often.
 fn alone(runtime: &Runtime, name: &str, rounds: usize) -> anyhow::Result<bool> {
-    let pair = pairs()?.into_iter().find(|pair| pair.name == name).context("there is no such scenario")?;
-    println!("{:?}", pair.ours.least(runtime, rounds)?);
+    let pair = PAIRS.iter().find(|pair| pair.name == name).context("there is no such scenario")?;
+    println!("{:?}", (pair.prepare)()?.least(runtime, rounds)?);
     Ok(true)
 }

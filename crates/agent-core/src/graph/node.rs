@@ -25,8 +25,8 @@ use crate::run_context::RunContext;
 use crate::schema::Schema;
 use crate::sub_agent::{AgentCard, Begin, Outcome, SubAgent, Suspension};
 
-/// A node of a graph, and what it may do: made by [`node`], [`branch`], [`agent`], [`sub_graph`](super::sub_graph) and
-/// [`branch_graph`](super::branch_graph).
+/// A node of a graph, and what it may do: made by [`node`], [`branch`], [`agent`], [`call`](super::call), [`calls`](super::calls),
+/// [`sub_graph`](super::sub_graph) and [`branch_graph`](super::branch_graph).
 pub struct Node<S: GraphState> {
     /// Shared with every event about it.
     pub(super) name: Arc<str>,
@@ -95,8 +95,8 @@ impl<S: GraphState> Node<S> {
 
     /// The same, run again when it fails, at most so often. Off unless it is asked for.
     ///
-    /// Each retry is an attempt of the run. A node that asked a model, waited, or runs an agent or a graph is not run again: those
-    /// repeat what helps by themselves.
+    /// Each retry is an attempt of the run. A node that asked a model, waited, calls a tool, or runs an agent or a graph is not run
+    /// again: models and agents repeat what helps by themselves, and a call that began may have happened.
     #[must_use]
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;
