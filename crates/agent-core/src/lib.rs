@@ -72,14 +72,15 @@ pub use message::{
     ReplyPart, Usage, UserMessage, UserPart,
 };
 pub use model::{
-    Attempts, Capabilities, ChatModel, ChatRequest, Chunk, Collector, Finish, FunctionChoice, ModelError,
-    ModelErrorClass, ModelInfo, ModelOptions, ModelStream, Price, ReasoningEffort, collect, complete,
+    Attempt, Attempts, Capabilities, ChatModel, ChatRequest, Chunk, Collector, Finish, FunctionChoice, Metering,
+    ModelError, ModelErrorClass, ModelInfo, ModelOptions, ModelStream, Price, ReasoningEffort, Restarts, collect,
+    complete,
 };
 pub use observer::Observer;
 pub use path::{CallKey, CallPath, CallPosition, Fingerprint};
 pub use pending::{Answer, AnswerValue, Pending, PendingId, PendingKind};
 pub use policy::{Action, Decision, HintPolicy, Policy};
-pub use provenance::{Level, Provenance};
+pub use provenance::{AttemptEnd, Attempted, Level, Provenance};
 pub use recovery::{NoRecovery, Recovered, Recovery};
 pub use run_context::RunContext;
 pub use run_state::{ResumeError, RunState, SealError, SealKey};

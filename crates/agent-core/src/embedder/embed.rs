@@ -67,7 +67,7 @@ pub async fn embed(
         Err(error) => {
             record_error(&span, &error.code());
             if let AgentError::Model(failed) = &error {
-                reservation.settle(no_call(failed.spend(info, &read)));
+                reservation.settle(no_call(failed.spend(info.price, &read)));
             }
             Err(error)
         }

@@ -45,6 +45,16 @@ pub enum EventKind {
     ModelStarted {
         /// The model.
         model: Arc<str>,
+        /// The step of a plan of fallbacks, where there is a plan.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        step: Option<Arc<str>>,
+    },
+    /// A step of a plan of fallbacks is left out, and nothing is sent to it.
+    StepSkipped {
+        /// The step.
+        step: Arc<str>,
+        /// Why: `step.cooling`, `step.too_small`.
+        code: Box<ErrorCode>,
     },
     /// A model says more. Deltas without another event of the same path between them share one `n`.
     Delta {

@@ -20,7 +20,7 @@ use crate::function::{Effect, FunctionSpec};
 use crate::id::AgentVersion;
 use crate::identity::Profile;
 use crate::journal::{Journal, MemoryJournal};
-use crate::model::{ChatModel, ModelOptions};
+use crate::model::{ChatModel, ModelOptions, Restarts};
 use crate::observer::Observer;
 use crate::policy::Policy;
 use crate::recovery::{NoRecovery, Recovery};
@@ -37,6 +37,7 @@ pub(super) struct Agent {
     pub(super) functions: BTreeMap<Arc<str>, Callable>,
     pub(super) answer: Option<Schema>,
     pub(super) max_output: Option<Tokens>,
+    pub(super) restarts: Restarts,
     pub(super) options: Arc<ModelOptions>,
     pub(super) bounds: Bounds,
     pub(super) table: StepTable,
@@ -85,6 +86,7 @@ pub struct MainAgentBuilder {
     functions: Vec<Callable>,
     answer: Option<Schema>,
     max_output: Option<Tokens>,
+    restarts: Restarts,
     options: ModelOptions,
     bounds: Bounds,
     steps: Vec<Placed>,
@@ -109,6 +111,7 @@ impl MainAgentBuilder {
             functions: Vec::new(),
             answer: None,
             max_output: None,
+            restarts: Restarts::Allowed,
             options: ModelOptions::default(),
             bounds: Bounds::default(),
             steps: Vec::new(),
@@ -149,6 +152,14 @@ impl MainAgentBuilder {
     /// How many tokens the model may write in one answer.
     pub fn max_output(mut self, tokens: Tokens) -> Self {
         self.max_output = Some(tokens);
+        self
+    }
+
+    /// Fails when an answer is cut after it has begun, instead of letting another attempt begin it anew. For hosts whose readers
+    /// cannot take back what they have shown.
+    #[must_use]
+    pub fn without_restarts(mut self) -> Self {
+        self.restarts = Restarts::Forbidden;
         self
     }
 
@@ -300,6 +311,7 @@ impl MainAgentBuilder {
             functions,
             answer: self.answer,
             max_output: self.max_output,
+            restarts: self.restarts,
             options: Arc::new(self.options),
             bounds: self.bounds,
             table: StepTable::new(&self.steps)?,

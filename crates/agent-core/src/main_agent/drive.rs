@@ -78,13 +78,13 @@ async fn recover(
     match recovered {
         Recovered::Fail => Err(failed),
         Recovered::Answer(output) => {
-            let provenance = fallen_back(agent, Level::Rule);
+            let provenance = fallen_back(agent, state, Level::Rule);
             tell_recovered(cx, &failed, &provenance);
             fall_back_to(agent, state, output, provenance);
             drive(agent, state, cx).await
         }
         Recovered::Ask(kind) => {
-            tell_recovered(cx, &failed, &fallen_back(agent, Level::Human));
+            tell_recovered(cx, &failed, &fallen_back(agent, state, Level::Human));
             wait_for(state, RECOVERY, kind, cx);
             Ok(Ended::Suspended)
         }
@@ -95,8 +95,13 @@ async fn recover(
 const RECOVERY: &str = "recovery";
 
 /// Where an answer comes from that is not the agent's model's.
-fn fallen_back(agent: &Agent, level: Level) -> Provenance {
-    Provenance::after(vec![agent.model.info().level], level)
+fn fallen_back(agent: &Agent, state: &LoopState, level: Level) -> Provenance {
+    let mut provenance = Provenance::after(&state.attempts, level);
+    if state.attempts.is_empty() {
+        // Nothing was asked that could be: the level that did not come to it.
+        provenance.levels.insert(0, agent.model.info().level);
+    }
+    provenance
 }
 
 fn tell_recovered(cx: &RunContext, failed: &AgentError, provenance: &Provenance) {
@@ -172,7 +177,9 @@ fn go_on(agent: &Agent, state: &mut LoopState, next: Next) -> bool {
 }
 
 fn done(state: &mut LoopState) -> Result<Ended, AgentError> {
-    let concluded = state.concluded.take().ok_or_else(|| AgentError::internal("the loop ended without a result"))?;
+    let mut concluded =
+        state.concluded.take().ok_or_else(|| AgentError::internal("the loop ended without a result"))?;
+    concluded.provenance.attempts = std::mem::take(&mut state.attempts);
     Ok(Ended::Concluded(concluded))
 }
 
@@ -189,7 +196,8 @@ fn follow(agent: &Agent, state: &mut LoopState, flow: Flow, step: &str, cx: &Run
         }
         Flow::Conclude(output) => {
             ensure_fits(agent, &output)?;
-            draft(state, output, fallen_back(agent, Level::Rule));
+            let provenance = fallen_back(agent, state, Level::Rule);
+            draft(state, output, provenance);
             // Within the stage, the steps before this one have run.
             let is_there = agent.table.stage(state.at) == Some(Stage::Conclude);
             Ok(if is_there { Next::Row } else { Next::Stage(Stage::Conclude) })
@@ -255,7 +263,8 @@ fn recovery_answered(agent: &Agent, state: &mut LoopState, answer: Answer) -> Re
         return Err(AgentError::Denied { reason });
     }
     let output = Arc::unwrap_or_clone(answer.value.into_result().to_model_value());
-    fall_back_to(agent, state, output, fallen_back(agent, Level::Human));
+    let provenance = fallen_back(agent, state, Level::Human);
+    fall_back_to(agent, state, output, provenance);
     Ok(())
 }
 

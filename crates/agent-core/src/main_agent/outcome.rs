@@ -14,7 +14,7 @@ use crate::event::ResultStatus;
 use crate::id::RunId;
 use crate::message::FinishReason;
 use crate::pending::{Pending, PendingKind};
-use crate::provenance::Provenance;
+use crate::provenance::{Attempted, Provenance};
 use crate::run_state::RunState;
 
 /// How a run ends, unless it fails: there is no third way. `Display` writes the answer, or what is waited for.
@@ -70,6 +70,8 @@ pub struct Failure {
     pub conversation: Conversation,
     /// What the run spent, Sub-Agents included.
     pub spent: Spend,
+    /// Every time that a model was asked by the agent itself, in order.
+    pub attempts: Vec<Attempted>,
     /// What tries again from where it failed: agents below go on where they were, calls that had begun are asked about, and each turn
     /// has its attempts anew. `None` when there is nothing to go on from, or what was asked for was refused.
     pub state: Option<RunState>,
@@ -165,7 +167,7 @@ impl Report {
 /// A failure of which nothing but the cause is known.
 impl From<AgentError> for Failure {
     fn from(error: AgentError) -> Self {
-        Self { error, conversation: Conversation::new(), spent: Spend::ZERO, state: None }
+        Self { error, conversation: Conversation::new(), spent: Spend::ZERO, attempts: Vec::new(), state: None }
     }
 }
 

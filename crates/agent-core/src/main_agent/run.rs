@@ -149,5 +149,6 @@ fn save(agent: &Agent, state: &LoopState, cx: &RunContext) -> Result<RunState, A
 
 fn failed(error: AgentError, saved: Option<RunState>, state: LoopState, spent: Spend) -> Box<Failure> {
     let not_made = CallResult::failed(error.code(), format!("the call was not finished: {error}"));
-    Box::new(Failure { error, conversation: state.into_conversation(&not_made), spent, state: saved })
+    let attempts = state.attempts.clone();
+    Box::new(Failure { error, conversation: state.into_conversation(&not_made), spent, attempts, state: saved })
 }

@@ -14,7 +14,7 @@ use crate::fit::Fitted;
 use crate::message::{CallResult, FinishReason, Reply};
 use crate::path::{CallPath, CallPosition};
 use crate::pending::{Answer, Pending, PendingId};
-use crate::provenance::Provenance;
+use crate::provenance::{Attempted, Provenance};
 use crate::run_context::RunContext;
 
 /// Everything that the loop knows. What is saved of it stands in `wire.rs`.
@@ -38,6 +38,8 @@ pub(super) struct LoopState {
     pub(super) repairs: Vec<Repair>,
     /// Attempts left for this turn.
     pub(super) attempts_left: u32,
+    /// Every attempt at an answer, in all turns.
+    pub(super) attempts: Vec<Attempted>,
     /// How often the model found this turn's conversation too long.
     pub(super) overflows: u32,
     /// The result, once there is one.
@@ -122,6 +124,7 @@ impl LoopState {
             turn_begun: false,
             repairs: Vec::new(),
             attempts_left: attempts,
+            attempts: Vec::new(),
             overflows: 0,
             concluded: None,
             fitted: None,

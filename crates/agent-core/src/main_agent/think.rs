@@ -12,7 +12,7 @@ use crate::agent_error::AgentError;
 use crate::conversation::{Conversation, Replied};
 use crate::event::EventKind;
 use crate::message::{FinishReason, Reply};
-use crate::model::{ChatRequest, ModelError, ModelErrorClass, complete};
+use crate::model::{Attempts, ChatRequest, Metering, ModelError, ModelErrorClass, complete};
 use crate::provenance::Provenance;
 use crate::run_context::RunContext;
 
@@ -24,19 +24,13 @@ pub(super) async fn think(agent: &Agent, state: &mut LoopState, cx: &RunContext)
     let Some(fitted) = state.fitted.take().map(|fitted| fitted.conversation) else {
         return Ok(Next::Stage(Stage::Fit));
     };
-    let attempts = cx.attempts();
-    attempts.refill(state.attempts_left);
-    if !attempts.take() {
-        return Err(
-            ModelError::new(ModelErrorClass::AttemptsExhausted, "the attempts for this turn are used up").into()
-        );
-    }
     let said = fitted.entries().len();
     let conversation = with_repairs(fitted, &state.repairs);
     let repairs = conversation.entries().len() - said;
     let request = ChatRequest { repairs, ..request(agent, conversation) };
+    let counted = Counted::begin(state, cx);
     let answered = complete(&*agent.model, request, cx).await;
-    state.attempts_left = attempts.left();
+    drop(counted);
     match answered {
         Ok(reply) if reply.is_blank() && reply.finish == FinishReason::Length => {
             // Asked the same again it would come no further.
@@ -55,7 +49,7 @@ pub(super) async fn think(agent: &Agent, state: &mut LoopState, cx: &RunContext)
             state.overflows += 1;
             Ok(Next::Stage(Stage::Fit))
         }
-        Err(AgentError::Model(error)) if is_garbled(&error) && state.attempts_left > 0 => {
+        Err(AgentError::Model(error)) if repeats(agent, &error) && state.attempts_left > 0 => {
             // Nothing came that could be shown to the model, so it is asked the same again.
             Ok(Next::Stage(Stage::Fit))
         }
@@ -63,8 +57,37 @@ pub(super) async fn think(agent: &Agent, state: &mut LoopState, cx: &RunContext)
     }
 }
 
-fn is_garbled(error: &ModelError) -> bool {
-    matches!(error.class, ModelErrorClass::Malformed | ModelErrorClass::Empty)
+/// Whether the same is asked again. A model that makes attempts of its own has done that.
+fn repeats(agent: &Agent, error: &ModelError) -> bool {
+    let garbled = matches!(error.class, ModelErrorClass::Malformed | ModelErrorClass::Empty);
+    garbled && agent.model.info().metering == Metering::Caller
+}
+
+/// The attempts of the turn, while the model is asked: what is made and left of them enters the state, also when this is dropped.
+struct Counted<'a> {
+    state: &'a mut LoopState,
+    attempts: &'a Attempts,
+}
+
+impl<'a> Counted<'a> {
+    fn begin(state: &'a mut LoopState, cx: &'a RunContext) -> Self {
+        let attempts = cx.attempts();
+        // What others noted at this place is not the model's.
+        drop(attempts.take_made());
+        attempts.refill(state.attempts_left);
+        Self { state, attempts }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.state.attempts_left = self.attempts.left();
+        for attempt in self.attempts.take_made() {
+            attempt.append_to(&mut self.state.attempts);
+        }
+        // What else calls models at this place has no turn.
+        self.attempts.refill(u32::MAX);
+    }
 }
 
 fn request(agent: &Agent, conversation: Conversation) -> ChatRequest {
@@ -73,6 +96,7 @@ fn request(agent: &Agent, conversation: Conversation) -> ChatRequest {
         functions: agent.specs.clone(),
         answer: agent.answer.clone(),
         max_output: agent.max_output,
+        restarts: agent.restarts,
         options: agent.options.clone(),
         ..ChatRequest::new(conversation)
     }
@@ -111,9 +135,8 @@ fn take_reply(agent: &Agent, state: &mut LoopState, reply: Arc<Reply>) {
     };
     state.overflows = 0;
     if reply.each_call().next().is_none() {
-        let info = agent.model.info();
-        let model = reply.model.clone().unwrap_or_else(|| info.name.clone());
-        let provenance = Provenance::of_model(info.level, model);
+        let model = reply.model.clone().unwrap_or_else(|| agent.model.info().name.clone());
+        let provenance = Provenance::of_model(model, &state.attempts);
         state.work = Work::Draft(Box::new(Draft { conversation, reply, replaced: None, provenance }));
         return;
     }

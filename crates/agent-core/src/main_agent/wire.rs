@@ -12,7 +12,7 @@ use super::table::StepTable;
 use crate::caller::Caller;
 use crate::conversation::{Conversation, Replied};
 use crate::message::{CallResult, Reply};
-use crate::provenance::Provenance;
+use crate::provenance::{Attempted, Provenance};
 
 /// The version of [`Document`].
 pub(super) const SCHEMA: u32 = 1;
@@ -39,6 +39,8 @@ struct Document {
     #[serde(default)]
     turn_begun: bool,
     attempts_left: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    attempts: Vec<Attempted>,
     #[serde(default)]
     overflows: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,6 +89,7 @@ pub(super) fn encode(state: &LoopState, table: &StepTable) -> Result<Value, serd
         repairs: state.repairs.clone(),
         turn_begun: state.turn_begun,
         attempts_left: state.attempts_left,
+        attempts: state.attempts.clone(),
         overflows: state.overflows,
         concluded: state.concluded.clone(),
     })
@@ -108,6 +111,7 @@ pub(super) fn decode(body: &Value, table: &StepTable) -> Result<LoopState, Strin
         })),
         (Some(_), Some(_)) => return Err("a turn is open and answered at once".into()),
     };
+    state.attempts = document.attempts;
     state.turn = document.turn;
     state.wait = document.wait;
     state.waits = document.waits;

@@ -37,6 +37,12 @@ pub enum Chunk {
     Attachment(Attachment),
     /// What was used so far, all together; later ones replace earlier ones, and the last one comes before [`Finish`](Self::Finish).
     Usage(Usage),
+    /// Everything that came before is void, and the answer begins anew, with another attempt. Only where the request
+    /// [allows it](crate::ChatRequest::restarts).
+    Restart {
+        /// Which attempt of this stream is void, from zero.
+        attempt: u32,
+    },
     /// The end of a complete answer.
     Finish(Finish),
 }

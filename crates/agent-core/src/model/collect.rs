@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 
 use super::{Chunk, Finish, ModelError, ModelErrorClass, ModelStream};
+use crate::amount::MicroUsd;
 use crate::message::{Call, FinishReason, Reasoning, Reply, ReplyPart, Usage};
 
 /// More than any sensible answer; a stream that goes on past it is broken.
@@ -78,14 +79,19 @@ impl Collector {
     /// [`ModelErrorClass::Malformed`] for a chunk after the end, arguments of a call that did not begin, or a call that begins
     /// twice; [`ModelErrorClass::TooLarge`] for more than 16 MiB.
     pub fn push(&mut self, chunk: Chunk) -> Result<(), ModelError> {
+        self.push_ref(&chunk)
+    }
+
+    /// Adds a chunk that somebody else keeps.
+    pub(crate) fn push_ref(&mut self, chunk: &Chunk) -> Result<(), ModelError> {
         let malformed = |problem: &'static str| Err(ModelError::new(ModelErrorClass::Malformed, problem));
         if self.finish.is_some() {
             return malformed("something came after the end of the answer");
         }
         match chunk {
-            Chunk::Text(text) => self.append(TextKind::Text, &text),
-            Chunk::Reasoning(text) => self.append(TextKind::Reasoning, &text),
-            Chunk::Refusal(text) => self.append(TextKind::Refusal, &text),
+            Chunk::Text(text) => self.append(TextKind::Text, text),
+            Chunk::Reasoning(text) => self.append(TextKind::Reasoning, text),
+            Chunk::Refusal(text) => self.append(TextKind::Refusal, text),
             Chunk::ReasoningOpaque(opaque) => {
                 self.bytes += opaque.as_bytes().len();
                 let text = match self.open.take_if(|open| open.kind == TextKind::Reasoning) {
@@ -93,13 +99,14 @@ impl Collector {
                     None => String::new(),
                 };
                 self.close_part();
-                self.parts.push(ReplyPart::Reasoning(Reasoning::new(text).with_opaque(opaque)));
+                self.parts.push(ReplyPart::Reasoning(Reasoning::new(text).with_opaque(opaque.clone())));
             }
             Chunk::CallStart { index, id, name } => {
                 self.close_part();
                 self.bytes += id.len() + name.len();
+                let (id, name) = (id.clone(), name.clone());
                 let call = OpenCall { place: self.parts.len(), id, name, arguments: String::new() };
-                if self.calls.insert(index, call).is_some() {
+                if self.calls.insert(*index, call).is_some() {
                     return malformed("a call began twice");
                 }
                 // Keeps the place; the call itself follows when its arguments are complete.
@@ -107,18 +114,19 @@ impl Collector {
             }
             Chunk::CallArguments { index, text } => {
                 self.bytes += text.len();
-                match self.calls.get_mut(&index) {
-                    Some(call) => call.arguments.push_str(&text),
+                match self.calls.get_mut(index) {
+                    Some(call) => call.arguments.push_str(text),
                     None => return malformed("arguments came for a call that did not begin"),
                 }
             }
             Chunk::Attachment(attachment) => {
                 self.close_part();
                 self.bytes += attachment.size();
-                self.parts.push(ReplyPart::Attachment(attachment));
+                self.parts.push(ReplyPart::Attachment(attachment.clone()));
             }
-            Chunk::Usage(usage) => self.usage = Some(usage),
-            Chunk::Finish(finish) => self.finish = Some(finish),
+            Chunk::Usage(usage) => self.usage = Some(*usage),
+            Chunk::Restart { .. } => *self = Self::default(),
+            Chunk::Finish(finish) => self.finish = Some(finish.clone()),
         }
         if self.bytes + self.parts.len() * PART_BYTES > MAX_REPLY_BYTES {
             return Err(ModelError::new(ModelErrorClass::TooLarge, "the answer is larger than 16 MiB"));
@@ -142,6 +150,23 @@ impl Collector {
     #[must_use]
     pub fn usage(&self) -> Option<Usage> {
         self.usage
+    }
+
+    /// Whether there is nothing in it, so far, that a user or the run could use.
+    pub(crate) fn is_blank(&self) -> bool {
+        let open =
+            self.open.as_ref().is_none_or(|open| open.kind == TextKind::Reasoning || open.text.trim().is_empty());
+        open && self.calls.is_empty() && self.parts.iter().all(ReplyPart::is_blank)
+    }
+
+    /// Whether nothing came yet.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.bytes == 0 && self.usage.is_none() && self.finish.is_none()
+    }
+
+    /// What the provider charged, once it has said so.
+    pub(crate) fn cost(&self) -> Option<MicroUsd> {
+        self.finish.as_ref().and_then(|finish| finish.cost)
     }
 
     /// The whole reply.
@@ -196,16 +221,22 @@ impl Reply {
     /// Whether there is nothing in it that a user or the run could use: no text, no call, no refusal, no file.
     #[must_use]
     pub fn is_blank(&self) -> bool {
-        self.parts.iter().all(|part| match part {
-            ReplyPart::Text { text } => text.trim().is_empty(),
-            ReplyPart::Reasoning(_) => true,
-            ReplyPart::Refusal { .. } | ReplyPart::Call(_) | ReplyPart::Attachment(_) => false,
-        })
+        self.parts.iter().all(ReplyPart::is_blank)
     }
 
     /// Whether a content filter left nothing of it.
     #[must_use]
     pub(crate) fn is_filtered(&self) -> bool {
         self.finish == FinishReason::ContentFilter && self.is_blank()
+    }
+}
+
+impl ReplyPart {
+    fn is_blank(&self) -> bool {
+        match self {
+            Self::Text { text } => text.trim().is_empty(),
+            Self::Reasoning(_) => true,
+            Self::Refusal { .. } | Self::Call(_) | Self::Attachment(_) => false,
+        }
     }
 }

@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::amount::{MicroUsd, Spend, Tokens};
 use crate::error::{BoxError, ErrorCode};
 use crate::message::Usage;
-use crate::model::ModelInfo;
+use crate::model::Price;
 
 /// A model gave no complete answer.
 ///
@@ -30,7 +32,8 @@ pub struct ModelError {
 }
 
 /// The kinds of failure of a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ModelErrorClass {
     /// Too many requests for now.
@@ -79,6 +82,10 @@ pub enum ModelErrorClass {
     AttemptsExhausted,
     /// There is no known price, and the run has a ceiling on cost.
     Unpriced,
+    /// A ceiling of the budget leaves no room for it. `source` is the [`Exceeded`](crate::Exceeded).
+    BudgetExceeded,
+    /// None of the models that could be asked may be asked now: they are cooling off, or busy.
+    NotNow,
 }
 
 impl ModelErrorClass {
@@ -109,6 +116,8 @@ impl ModelErrorClass {
             Self::NeedsHuman => "model.needs_human",
             Self::AttemptsExhausted => "model.attempts_exhausted",
             Self::Unpriced => "model.unpriced",
+            Self::BudgetExceeded => "budget.exceeded",
+            Self::NotNow => "model.not_now",
         })
     }
 
@@ -147,6 +156,7 @@ impl ModelErrorClass {
                 | Self::Malformed
                 | Self::Empty
                 | Self::Cut
+                | Self::NotNow
         )
     }
 }
@@ -192,11 +202,11 @@ impl ModelError {
     }
 
     /// What the failed call spends: what the provider says was used, else `estimate`, unless it did no work.
-    pub(crate) fn spend(&self, info: &ModelInfo, estimate: &Usage) -> Spend {
+    pub(crate) fn spend(&self, price: Option<Price>, estimate: &Usage) -> Spend {
         let spend = match &self.usage {
-            Some(usage) => info.spend(usage),
+            Some(usage) => Price::spend(price, usage),
             None if self.class.is_without_work() => return Spend::model_call(Tokens::ZERO),
-            None => info.spend(estimate),
+            None => Price::spend(price, estimate),
         };
         match self.cost {
             Some(cost) => Spend::model_call(spend.tokens).with_micro_usd(cost),

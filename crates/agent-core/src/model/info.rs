@@ -26,6 +26,18 @@ pub struct ModelInfo {
     pub capabilities: Capabilities,
     /// Whether this is a model in the usual sense, or rules that speak its protocol.
     pub level: Level,
+    /// Who meters what it is asked.
+    pub metering: Metering,
+}
+
+/// Who reserves budget for a model's calls, settles them, and tells of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Metering {
+    /// Whoever asks it: [`complete`](crate::complete) does.
+    #[default]
+    Caller,
+    /// The model itself, which is made of others: each time that it asks one is an [`Attempt`](crate::Attempt).
+    Own,
 }
 
 /// What a model can do beside reading and writing text. `None` is unknown.
@@ -87,6 +99,7 @@ impl ModelInfo {
             price: None,
             capabilities: Capabilities::default(),
             level: Level::Model,
+            metering: Metering::Caller,
         }
     }
 
@@ -125,14 +138,17 @@ impl ModelInfo {
         self
     }
 
+    /// The same, as a model that meters its attempts itself.
+    #[must_use]
+    pub fn with_metering(mut self, metering: Metering) -> Self {
+        self.metering = metering;
+        self
+    }
+
     /// What one call with this usage spends. Without a known price it counts as unpriced.
     #[must_use]
     pub fn spend(&self, usage: &Usage) -> Spend {
-        let spend = Spend::model_call(usage.total());
-        match self.price {
-            Some(price) => spend.with_micro_usd(price.of(usage)),
-            None => Spend { unpriced_calls: 1, ..spend },
-        }
+        Price::spend(self.price, usage)
     }
 }
 
@@ -151,6 +167,15 @@ impl Price {
     pub const fn with_cached_input(mut self, cached_input: MicroUsd) -> Self {
         self.cached_input = cached_input;
         self
+    }
+
+    /// What one call with this usage spends, at this price where there is one.
+    pub(crate) fn spend(price: Option<Self>, usage: &Usage) -> Spend {
+        let spend = Spend::model_call(usage.total());
+        match price {
+            Some(price) => spend.with_micro_usd(price.of(usage)),
+            None => Spend { unpriced_calls: 1, ..spend },
+        }
     }
 
     /// The cost of this usage, rounded up.

@@ -1,5 +1,6 @@
 //! The port to models, and what every call of one goes through.
 
+mod attempt;
 mod attempts;
 mod chunk;
 mod collect;
@@ -13,13 +14,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
+pub use attempt::Attempt;
 pub use attempts::Attempts;
 pub use chunk::{Chunk, Finish};
 pub use collect::{Collector, collect};
 pub use complete::complete;
 pub use error::{ModelError, ModelErrorClass};
-pub use info::{Capabilities, ModelInfo, Price};
-pub use request::{ChatRequest, FunctionChoice, ModelOptions, ReasoningEffort};
+pub use info::{Capabilities, Metering, ModelInfo, Price};
+pub use request::{ChatRequest, FunctionChoice, ModelOptions, ReasoningEffort, Restarts};
 
 use crate::run_context::RunContext;
 
@@ -34,6 +36,7 @@ pub type ModelStream = BoxStream<'static, Result<Chunk, ModelError>>;
 /// # Contract
 ///
 /// - After [`Chunk::Finish`] nothing comes; after an error nothing comes.
+/// - [`Chunk::Restart`] comes only where [`ChatRequest::restarts`] allows it.
 /// - Several calls may run at once, for different tenants; nothing of one may reach another.
 /// - Dropping the future or the stream stops the work and closes what it holds open.
 /// - An implementation does not retry unless that is what it is for, and never waits past `cx.deadline()`.

@@ -30,6 +30,18 @@ pub struct ChatRequest {
     /// How many entries at the end of the conversation are about repairing an answer: replies that did not fit, and the run's own
     /// messages that say why. They will not stand in the conversation that the run gives back.
     pub repairs: usize,
+    /// Whether an answer that has begun may begin anew.
+    pub restarts: Restarts,
+}
+
+/// Whether an answer that has begun may begin anew, by another attempt, when it is cut.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Restarts {
+    /// No: what was read counts, and a cut is a failure.
+    #[default]
+    Forbidden,
+    /// Yes: whoever reads takes back what came before a [`Chunk::Restart`](crate::Chunk::Restart).
+    Allowed,
 }
 
 /// Which functions a model may or must call.
@@ -128,6 +140,13 @@ impl ChatRequest {
     #[must_use]
     pub fn with_max_output(mut self, tokens: Tokens) -> Self {
         self.max_output = Some(tokens);
+        self
+    }
+
+    /// The same, where an answer may begin anew or not.
+    #[must_use]
+    pub fn with_restarts(mut self, restarts: Restarts) -> Self {
+        self.restarts = restarts;
         self
     }
 
