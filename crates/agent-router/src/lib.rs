@@ -1,11 +1,18 @@
-//! Rules that speak the models' protocol: [`RuleModel`] is the embedded default when no model is configured, and the rule level
-//! of a fallback chain.
+//! Fallback, and rules that speak the models' protocol.
 //!
-//! [`LexicalIndex`] is what it ranks functions with, of use for ranking any short texts by words.
+//! - [`FallbackModel`] is a plan of models, rules and people with one number of attempts, one deadline and one budget. What follows
+//!   which failure is a [`FailureTable`], which is data; what is known about models is in [`Targets`].
+//! - [`RuleModel`] is the embedded default when no model is configured, and the rule level of a plan. [`LexicalIndex`] is what it
+//!   ranks functions with, of use for ranking any short texts by words.
 
+mod fallback;
 mod lexical_index;
 mod rule_model;
 mod text;
 
+pub use fallback::{
+    Again, BreakerSettings, BreakerState, FailureClass, FailureRow, FailureTable, FallbackBuilder, FallbackModel, Mark,
+    NextStep, RunFailureClass, Step, StepLimits, TargetKey, TargetState, Targets, Wait, Waits,
+};
 pub use lexical_index::LexicalIndex;
 pub use rule_model::RuleModel;

@@ -157,7 +157,6 @@ impl MainAgentBuilder {
 
     /// Fails when an answer is cut after it has begun, instead of letting another attempt begin it anew. For hosts whose readers
     /// cannot take back what they have shown.
-    #[must_use]
     pub fn without_restarts(mut self) -> Self {
         self.restarts = Restarts::Forbidden;
         self

@@ -127,10 +127,17 @@ impl Attempt {
     pub fn push(&mut self, chunk: &Chunk) -> Result<(), ModelError> {
         emit_delta(chunk, &self.cx);
         self.collector.push_ref(chunk)?;
-        if !self.collector.is_complete() {
-            self.observe(self.spend(&self.used_so_far()));
-        }
+        self.observe(self.so_far());
         Ok(())
+    }
+
+    /// What it is known to have spent so far: what the provider says, else an estimate of what came.
+    #[must_use]
+    pub fn so_far(&self) -> Spend {
+        match self.collector.cost() {
+            Some(cost) => Spend::model_call(self.used_so_far().total()).with_micro_usd(cost),
+            None => self.spend(&self.used_so_far()),
+        }
     }
 
     /// Whether the answer's end has come.
@@ -200,9 +207,6 @@ impl Attempt {
         let nothing_came = self.collector.is_untouched();
         if nothing_came || error.usage.is_some() || error.cost.is_some() {
             self.observe(error.spend(self.price, &self.used_so_far()));
-        } else if let Some(cost) = self.collector.cost() {
-            // Complete, and still not good enough.
-            self.observe(Spend::model_call(self.used_so_far().total()).with_micro_usd(cost));
         }
     }
 

@@ -77,8 +77,8 @@ async fn relay(
 
 /// What a model that meters its attempts itself says of their budget and time, in the run's own terms.
 fn of_attempts(error: ModelError, cx: &RunContext) -> AgentError {
-    if error.class == ModelErrorClass::TimedOut && cx.time_left().is_some_and(|left| left.is_zero()) {
-        return AgentError::Deadline;
+    if error.class == ModelErrorClass::Stopped {
+        return if cx.is_cancelled() { AgentError::Cancelled } else { AgentError::Deadline };
     }
     let ModelError { class: ModelErrorClass::BudgetExceeded, source: Some(source), .. } = error else {
         return error.into();

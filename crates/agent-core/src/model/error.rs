@@ -86,6 +86,8 @@ pub enum ModelErrorClass {
     BudgetExceeded,
     /// None of the models that could be asked may be asked now: they are cooling off, or busy.
     NotNow,
+    /// The run must stop: it was cancelled, or its time is over.
+    Stopped,
 }
 
 impl ModelErrorClass {
@@ -118,6 +120,7 @@ impl ModelErrorClass {
             Self::Unpriced => "model.unpriced",
             Self::BudgetExceeded => "budget.exceeded",
             Self::NotNow => "model.not_now",
+            Self::Stopped => "model.stopped",
         })
     }
 

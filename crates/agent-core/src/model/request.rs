@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::amount::{Tokens, estimate_tokens};
-use crate::conversation::Conversation;
+use crate::conversation::{Conversation, Entry};
 use crate::function::FunctionSpec;
 use crate::schema::Schema;
 
@@ -106,6 +106,14 @@ impl ChatRequest {
         let answer = self.answer.as_ref().map_or(0, Schema::size);
         let functions: usize = self.functions.iter().map(FunctionSpec::size).sum();
         estimate_tokens(self.instructions.len() + self.conversation.size() + functions + answer)
+    }
+
+    /// How many answers did not fit and are being repaired.
+    #[must_use]
+    pub fn failed_answers(&self) -> u32 {
+        let repairs = self.conversation.entries().iter().rev().take(self.repairs);
+        let problems = repairs.filter(|entry| matches!(entry, Entry::User(_))).count();
+        u32::try_from(problems).unwrap_or(u32::MAX)
     }
 
     /// The same with instructions.

@@ -20,6 +20,7 @@ use crate::agent_error::AgentError;
 use crate::amount::Spend;
 use crate::budget::{Lease, Limits, Reservation};
 use crate::caller::Caller;
+use crate::error::ErrorCode;
 use crate::event::{DeltaPart, Emitter, EventKind, Origin, Sinks};
 use crate::function::Effect;
 use crate::id::{RunId, TaskId};
@@ -306,6 +307,11 @@ impl RunContext {
     /// Emits an event of the host's own.
     pub fn emit(&self, name: impl Into<Arc<str>>, data: Value) {
         self.emit_kind(|| EventKind::Custom { name: name.into(), data: Arc::new(data) });
+    }
+
+    /// Tells that a step of a plan of fallbacks is left out, for which `code` is the stable reason: `step.cooling`.
+    pub fn tell_skipped_step(&self, step: &Arc<str>, code: &'static str) {
+        self.emit_kind(|| EventKind::StepSkipped { step: step.clone(), code: Box::new(ErrorCode::new(code)) });
     }
 
     /// Reserves budget, waiting until the deadline for what others will settle.

@@ -1,0 +1,141 @@
+//! One step of a plan: a model, with a credential and limits.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_core::{ChatModel, ChatRequest, FunctionChoice, InvalidValue, Level, Metering, ModelInfo, Tokens};
+
+use super::limiter::StepLimits;
+use super::targets::{Target, Targets};
+
+/// One step of a plan of fallbacks: a model, the credential that it is asked with, and limits.
+///
+/// A model is a step by itself: [`step`](super::FallbackBuilder::step) takes either.
+#[derive(Clone)]
+pub struct Step {
+    name: Option<Arc<str>>,
+    model: Arc<dyn ChatModel>,
+    credential: Arc<str>,
+    limits: StepLimits,
+    first_token: Option<Duration>,
+    time: Option<Duration>,
+}
+
+impl Step {
+    /// A step of this model, named after it, with the credential `default` and without limits.
+    pub fn new(model: impl ChatModel + 'static) -> Self {
+        Self {
+            name: None,
+            model: Arc::new(model),
+            credential: "default".into(),
+            limits: StepLimits::default(),
+            first_token: None,
+            time: None,
+        }
+    }
+
+    /// The same under another name, which events and provenance have. Names differ within a plan.
+    #[must_use]
+    pub fn with_name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The same with the name of the credential that the model is asked with: not the credential itself. A credential that is
+    /// refused or used up is dead for all models of the provider that are asked with it.
+    #[must_use]
+    pub fn with_credential(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.credential = name.into();
+        self
+    }
+
+    /// The same within these limits, which all steps with this model and credential share.
+    #[must_use]
+    pub fn with_limits(mut self, limits: StepLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The same, given up when nothing came after this time. Without it, a step that is not the last model of the plan gets half of
+    /// the time that is left until the deadline.
+    #[must_use]
+    pub fn with_first_token(mut self, time: Duration) -> Self {
+        self.first_token = Some(time);
+        self
+    }
+
+    /// The same, given up when its answer is not complete after this time.
+    #[must_use]
+    pub fn with_time(mut self, time: Duration) -> Self {
+        self.time = Some(time);
+        self
+    }
+}
+
+impl<M: ChatModel + 'static> From<M> for Step {
+    fn from(model: M) -> Self {
+        Self::new(model)
+    }
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Step")
+            .field("name", &self.name)
+            .field("model", &self.model.info().name)
+            .field("credential", &self.credential)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A step of a plan that was checked.
+pub(super) struct PlannedStep {
+    pub(super) name: Arc<str>,
+    pub(super) model: Arc<dyn ChatModel>,
+    /// `None` for rules, which have no limits and do not fail by themselves.
+    pub(super) target: Option<Arc<Target>>,
+    pub(super) first_token: Option<Duration>,
+    pub(super) time: Option<Duration>,
+}
+
+impl PlannedStep {
+    pub(super) fn new(step: Step, targets: &Targets) -> Result<Self, InvalidValue> {
+        let Step { name, model, credential, limits, first_token, time } = step;
+        let info = model.info();
+        let name = name.unwrap_or_else(|| info.name.clone());
+        if info.metering == Metering::Own {
+            return Err(InvalidValue::new("step", name, "a model; the steps of another plan belong into this one"));
+        }
+        for (field, text) in [("step", &name), ("credential", &credential)] {
+            if text.trim().is_empty() {
+                return Err(InvalidValue::new(field, text, "a name"));
+            }
+        }
+        let target = match info.level {
+            Level::Model => Some(targets.target(info, &credential, &limits)?),
+            _ => None,
+        };
+        Ok(Self { name, model, target, first_token, time })
+    }
+
+    pub(super) fn info(&self) -> &ModelInfo {
+        self.model.info()
+    }
+
+    pub(super) fn is_model(&self) -> bool {
+        self.target.is_some()
+    }
+
+    /// Whether a request that reads so many tokens leaves no room for an answer.
+    pub(super) fn is_too_small_for(&self, input: Tokens) -> bool {
+        self.info().context_window.is_some_and(|window| input >= window)
+    }
+
+    /// Whether it cannot do what the request needs.
+    pub(super) fn is_unable(&self, request: &ChatRequest) -> bool {
+        let calls = !request.functions.is_empty() && request.choice != FunctionChoice::None;
+        calls && self.info().capabilities.functions == Some(false)
+    }
+}

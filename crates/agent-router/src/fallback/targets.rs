@@ -1,0 +1,369 @@
+//! What is known about the models of all plans: breakers, credentials, limits.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use agent_core::{InvalidValue, ModelInfo, TenantId, Tokens};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::breaker::{Breaker, BreakerSettings, BreakerState, NotNow, Permit, Verdict};
+use super::limiter::{Limiter, Place, StepLimits};
+use super::table::Mark;
+
+/// What is known about models and credentials from the requests so far: their circuit breakers, what cools off, which credentials
+/// are dead, and their limits.
+///
+/// Plans that are given the same `Targets` share what they learn, and the limits. Clones are one. It is kept in memory, for this
+/// process.
+///
+/// Changes and failures are told as metrics too, by `tracing` events with the target `adjutant::metrics`, whose fields follow
+/// the names that `tracing-opentelemetry`'s metrics layer reads: `monotonic_counter.adjutant.model.attempts` (with `outcome`),
+/// `monotonic_counter.adjutant.model.skips` (with `reason`) and `gauge.adjutant.breaker.state` (0 closed, 1 half open, 2 open), each
+/// with `provider`, `model` and `credential`.
+#[derive(Clone)]
+pub struct Targets {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    settings: BreakerSettings,
+    random: Mutex<fastrand::Rng>,
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    targets: BTreeMap<TargetKey, Arc<Target>>,
+    credentials: BTreeMap<CredentialKey, Breaker>,
+}
+
+type CredentialKey = (Arc<str>, Arc<str>);
+
+/// What a circuit breaker is about: a provider's model, asked with one credential. The credential's name, not the credential.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[non_exhaustive]
+pub struct TargetKey {
+    /// Who serves it.
+    pub provider: Arc<str>,
+    /// The model.
+    pub model: Arc<str>,
+    /// The name of the credential.
+    pub credential: Arc<str>,
+}
+
+/// What is known about a target at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct TargetState {
+    /// Which.
+    #[serde(flatten)]
+    pub key: TargetKey,
+    /// Its circuit breaker.
+    pub breaker: BreakerState,
+    /// For how long the breaker stays open, in milliseconds.
+    pub open_for_ms: u64,
+    /// For how long it cools off because it was asked too often, in milliseconds.
+    pub cooling_for_ms: u64,
+    /// For how long the credential is dead, in milliseconds.
+    pub dead_for_ms: u64,
+    /// How many calls the breaker looks at.
+    pub calls: usize,
+    /// How many of these failed.
+    pub failures: usize,
+    /// How often it was asked since the start.
+    pub attempts: u64,
+    /// How often it was left out since the start.
+    pub skips: u64,
+    /// How many of its answers were empty, garbled or did not fit since the start.
+    pub bad_answers: u64,
+}
+
+impl Targets {
+    /// Nothing is known yet.
+    #[must_use]
+    pub fn new(settings: BreakerSettings) -> Self {
+        Self::with_random(settings, fastrand::Rng::new())
+    }
+
+    /// The same with times that are random in the same way each time, for tests.
+    #[must_use]
+    pub fn with_seed(settings: BreakerSettings, seed: u64) -> Self {
+        Self::with_random(settings, fastrand::Rng::with_seed(seed))
+    }
+
+    fn with_random(settings: BreakerSettings, random: fastrand::Rng) -> Self {
+        let (random, table) = (Mutex::new(random), Mutex::default());
+        Self { shared: Arc::new(Shared { settings, random, table }) }
+    }
+
+    /// What is known, by target.
+    #[must_use]
+    pub fn states(&self) -> Vec<TargetState> {
+        // Outside of the lock, since each has locks of its own.
+        let targets: Vec<Arc<Target>> = self.table().targets.values().cloned().collect();
+        targets.iter().map(|target| target.state()).collect()
+    }
+
+    /// Says that a credential is good again: it was replaced, or paid for. `false` when nobody uses such a credential.
+    pub fn revive(&self, provider: &str, credential: &str) -> bool {
+        let key = (Arc::from(provider), Arc::from(credential));
+        let breaker = self.table().credentials.get(&key).cloned();
+        breaker.inspect(Breaker::reset).is_some()
+    }
+
+    /// Closes the breaker of a target, and ends its cooling off. `false` when there is no such target.
+    pub fn close(&self, key: &TargetKey) -> bool {
+        let target = self.table().targets.get(key).cloned();
+        target.inspect(|target| target.breaker.reset()).is_some()
+    }
+
+    /// The target of a plan's step.
+    pub(super) fn target(
+        &self,
+        info: &ModelInfo,
+        credential: &Arc<str>,
+        limits: &StepLimits,
+    ) -> Result<Arc<Target>, InvalidValue> {
+        let (provider, model) = (info.provider.clone(), info.name.clone());
+        let key = TargetKey { provider: provider.clone(), model, credential: credential.clone() };
+        let mut table = self.table();
+        if let Some(target) = table.targets.get(&key) {
+            if target.limits != *limits {
+                let expected = "the same limits as another step with this model and credential";
+                return Err(InvalidValue::new("limits", &key, expected));
+            }
+            return Ok(target.clone());
+        }
+        let credential = table.credentials.entry((provider, credential.clone()));
+        let credential = credential.or_insert_with(|| self.breaker()).clone();
+        let target = Arc::new(Target {
+            key: key.clone(),
+            breaker: self.breaker(),
+            credential,
+            dead: Duration::from_millis(self.shared.settings.dead_ms),
+            limiter: Limiter::new(limits.clone()),
+            limits: limits.clone(),
+            attempts: AtomicU64::new(0),
+            skips: AtomicU64::new(0),
+            bad_answers: AtomicU64::new(0),
+        });
+        table.targets.insert(key, target.clone());
+        Ok(target)
+    }
+
+    fn breaker(&self) -> Breaker {
+        let random = self.shared.random.lock().unwrap_or_else(PoisonError::into_inner).fork();
+        Breaker::new(self.shared.settings, random)
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.shared.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Targets {
+    fn default() -> Self {
+        Self::new(BreakerSettings::default())
+    }
+}
+
+impl fmt::Debug for Targets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.states()).finish()
+    }
+}
+
+impl fmt::Display for TargetKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} by {}", self.provider, self.model, self.credential)
+    }
+}
+
+/// A model with a credential.
+#[derive(Debug)]
+pub(super) struct Target {
+    key: TargetKey,
+    breaker: Breaker,
+    /// Shared by all models that are asked with it.
+    credential: Breaker,
+    dead: Duration,
+    limiter: Limiter,
+    limits: StepLimits,
+    attempts: AtomicU64,
+    skips: AtomicU64,
+    bad_answers: AtomicU64,
+}
+
+/// Why a target is left out, and when that may be different.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct LeftOut {
+    /// The stable code.
+    pub(super) code: &'static str,
+    pub(super) ready_at: Option<Instant>,
+    /// Whether it may be different at all while this request waits.
+    pub(super) is_passing: bool,
+}
+
+impl Target {
+    /// Whether both belong to the same credential.
+    pub(super) fn shares_credential(&self, other: &Self) -> bool {
+        (&self.key.provider, &self.key.credential) == (&other.key.provider, &other.key.credential)
+    }
+
+    /// Whether it could be asked now, but for its limits.
+    pub(super) fn check(&self) -> Result<(), LeftOut> {
+        self.credential.check().map_err(dead)?;
+        self.breaker.check().map_err(resting)
+    }
+
+    /// Waits for its limits and lets a call pass.
+    pub(super) async fn admit(
+        &self,
+        tenant: &TenantId,
+        tokens: Tokens,
+        until: Option<Instant>,
+    ) -> Result<Pass, LeftOut> {
+        let place = self.limiter.admit(tenant, tokens, until).await.map_err(|busy| LeftOut {
+            code: "step.busy",
+            ready_at: busy.ready_in.and_then(|wait| Instant::now().checked_add(wait)),
+            is_passing: true,
+        })?;
+        let credential = self.credential.admit().map_err(dead)?;
+        let permit = self.breaker.admit().map_err(resting)?;
+        if permit.is_probe() {
+            self.tell_breaker(BreakerState::HalfOpen);
+        }
+        self.attempts.fetch_add(1, Ordering::Relaxed);
+        Ok(Pass { permit, credential, place })
+    }
+
+    /// Learns that a call gave an answer.
+    pub(super) fn answered(&self, pass: Pass, tokens: Tokens) {
+        self.tell_attempt("answered");
+        self.alive(pass, tokens);
+    }
+
+    /// Learns that a call failed.
+    pub(super) fn failed(&self, pass: Pass, mark: Mark, outcome: &str, retry_after: Option<Duration>, tokens: Tokens) {
+        self.tell_attempt(outcome);
+        match mark {
+            Mark::Quality => {
+                self.bad_answer();
+                self.alive(pass, tokens);
+            }
+            Mark::Cool => {
+                self.breaker.cool(retry_after);
+                self.alive(pass, tokens);
+            }
+            Mark::DeadCredential => {
+                pass.place.settle(tokens);
+                self.credential.trip(self.dead);
+            }
+            Mark::Count => {
+                pass.place.settle(tokens);
+                if retry_after.is_some() {
+                    self.breaker.cool(retry_after);
+                }
+                if pass.permit.give(Verdict::Failed) {
+                    self.tell_breaker(BreakerState::Open);
+                }
+            }
+            Mark::None => self.alive(pass, tokens),
+        }
+    }
+
+    fn alive(&self, pass: Pass, tokens: Tokens) {
+        pass.place.settle(tokens);
+        pass.credential.give(Verdict::Alive);
+        if pass.permit.give(Verdict::Alive) {
+            self.tell_breaker(BreakerState::Closed);
+        }
+    }
+
+    /// Counts an answer that was not good enough.
+    pub(super) fn bad_answer(&self) {
+        self.bad_answers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts that it was left out.
+    pub(super) fn skipped(&self, reason: &str) {
+        self.skips.fetch_add(1, Ordering::Relaxed);
+        let TargetKey { provider, model, credential } = &self.key;
+        tracing::event!(target: "adjutant::metrics", tracing::Level::INFO, {
+            monotonic_counter.adjutant.model.skips = 1_u64,
+            provider = &**provider,
+            model = &**model,
+            credential = &**credential,
+            reason,
+        });
+    }
+
+    fn tell_attempt(&self, outcome: &str) {
+        let TargetKey { provider, model, credential } = &self.key;
+        tracing::event!(target: "adjutant::metrics", tracing::Level::INFO, {
+            monotonic_counter.adjutant.model.attempts = 1_u64,
+            provider = &**provider,
+            model = &**model,
+            credential = &**credential,
+            outcome,
+        });
+    }
+
+    fn tell_breaker(&self, state: BreakerState) {
+        let TargetKey { provider, model, credential } = &self.key;
+        let figure: u64 = match state {
+            BreakerState::Closed => 0,
+            BreakerState::HalfOpen => 1,
+            BreakerState::Open => 2,
+        };
+        tracing::event!(target: "adjutant::metrics", tracing::Level::INFO, {
+            gauge.adjutant.breaker.state = figure,
+            provider = &**provider,
+            model = &**model,
+            credential = &**credential,
+        });
+    }
+
+    fn state(&self) -> TargetState {
+        let (breaker, credential) = (self.breaker.look(), self.credential.look());
+        TargetState {
+            key: self.key.clone(),
+            breaker: breaker.state,
+            open_for_ms: millis(breaker.open_for),
+            cooling_for_ms: millis(breaker.cooling_for),
+            dead_for_ms: millis(credential.open_for),
+            calls: breaker.calls,
+            failures: breaker.failures,
+            attempts: self.attempts.load(Ordering::Relaxed),
+            skips: self.skips.load(Ordering::Relaxed),
+            bad_answers: self.bad_answers.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// A call that may be made. When it is dropped, nothing is learnt from it.
+#[derive(Debug)]
+pub(super) struct Pass {
+    permit: Permit,
+    credential: Permit,
+    place: Place,
+}
+
+fn dead(not_now: NotNow) -> LeftOut {
+    // Somebody else asks whether it is good again, which does not take long.
+    let is_passing = not_now.ready_at.is_none();
+    LeftOut { code: "step.dead_credential", ready_at: not_now.ready_at, is_passing }
+}
+
+fn resting(not_now: NotNow) -> LeftOut {
+    let code = if not_now.is_cooling { "step.cooling" } else { "step.open" };
+    LeftOut { code, ready_at: not_now.ready_at, is_passing: true }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
