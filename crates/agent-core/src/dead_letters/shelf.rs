@@ -102,7 +102,8 @@ impl<T> Shelf<T> {
     pub(super) fn purgeable(&self, tenant: &TenantId, which: Purge, now: u64) -> Vec<RunId> {
         let Some(runs) = self.tenants.get(tenant) else { return Vec::new() };
         let is_meant = |run: RunId, kept: &Kept<T>| {
-            let (status, is_claimed) = (kept.status(now), matches!(kept.status(now), LetterStatus::Claimed { .. }));
+            let status = kept.status(now);
+            let is_claimed = matches!(status, LetterStatus::Claimed { .. });
             match which {
                 Purge::One(one) => run == one && !is_claimed,
                 Purge::Before(time) => kept.summary.failed_at < time && !is_claimed,
