@@ -196,3 +196,7 @@ uuid_id! {
     /// One lineage of states: a run and everything that resumes it.
     RunId
 }
+uuid_id! {
+    /// One claim to a dead letter, which tells its holder from whoever claims the letter later.
+    ClaimToken
+}

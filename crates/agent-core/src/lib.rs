@@ -3,7 +3,7 @@
 //! - [`MainAgent`] is where a host starts: build one, `run` it, look at the [`RunOutcome`].
 //! - [`tool()`] and [`sub_agent()`] make functions of typed async functions.
 //! - Ports are traits that a host or an adapter implements: [`ChatModel`], [`Tool`], [`SubAgent`], [`Policy`], [`ContextPolicy`],
-//!   [`Journal`], [`Observer`], [`Recovery`], [`Embedder`]. Each has its contract in its documentation and a conformance suite in
+//!   [`Journal`], [`Observer`], [`Recovery`], [`DeadLetters`], [`Embedder`]. Each has its contract in its documentation and a conformance suite in
 //!   the testkit.
 //! - [`RunContext`] goes to every port call: who asks, where in the run, and what is left of time and budget.
 //!
@@ -13,7 +13,9 @@ mod agent_error;
 mod amount;
 mod budget;
 mod caller;
+mod clock;
 mod conversation;
+mod dead_letters;
 mod embedder;
 mod error;
 mod event;
@@ -50,6 +52,10 @@ pub use amount::{MicroUsd, Spend, Tokens, estimate_tokens};
 pub use budget::{CarveOut, Exceeded, Lease, Limits, Reservation, Resource, SavedLease};
 pub use caller::Caller;
 pub use conversation::{Conversation, Entry, OpenTurn, Replied, SettleError, Turn};
+pub use dead_letters::{
+    Claim, ClaimEnd, ClaimToken, DeadLetter, DeadLetterError, DeadLetters, FileDeadLetters, LetterStatus,
+    LetterSummary, MemoryDeadLetters, Purge,
+};
 pub use embedder::{Embedder, Embeddings, embed};
 pub use error::{BoxError, ErrorCode, InvalidValue};
 pub use event::{

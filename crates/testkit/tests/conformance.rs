@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use agent_core::{
     AgentVersion, Approval, CallError, CallResult, Dispatch, Effect, Entry, FunctionSpec, HintPolicy, MainAgent,
-    MemoryJournal, NoRecovery, PassThrough, PendingKind, Role, Schema, ToolOutput, Usage, sub_agent, tool, with,
+    MemoryDeadLetters, MemoryJournal, NoRecovery, PassThrough, PendingKind, Role, Schema, ToolOutput, Usage, sub_agent,
+    tool, with,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -50,6 +51,26 @@ mod journals {
     async fn one_that_is_there_when_it_is_opened_again() {
         let store = Arc::new(MemoryJournal::new());
         conformance::durable_journal(async || store.clone()).await;
+    }
+}
+
+mod dead_letters {
+    use super::{Arc, MemoryDeadLetters, conformance};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn memory() {
+        conformance::dead_letters(async || MemoryDeadLetters::new()).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn memory_while_the_clock_stands() {
+        conformance::dead_letters(async || MemoryDeadLetters::new()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn one_that_is_there_when_it_is_opened_again() {
+        let store = Arc::new(MemoryDeadLetters::new());
+        conformance::durable_dead_letters(async || store.clone()).await;
     }
 }
 

@@ -7,7 +7,6 @@ mod payload;
 mod queue;
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
@@ -18,6 +17,7 @@ pub use payload::Payload;
 pub use queue::EventStream;
 pub(crate) use queue::Queue;
 
+use crate::clock::now_ms;
 use crate::identity::Identity;
 use crate::path::CallPath;
 
@@ -59,7 +59,7 @@ impl Event {
     /// An event of now, for tests of observers: a run makes its own.
     #[must_use]
     pub fn new(origin: Arc<Origin>, n: u64, kind: EventKind) -> Self {
-        Self { origin, n, at: now(), kind }
+        Self { origin, n, at: now_ms(), kind }
     }
 
     /// Where it happened.
@@ -81,9 +81,4 @@ impl Origin {
     pub const fn new(path: CallPath, identity: Arc<Identity>) -> Self {
         Self { path, identity }
     }
-}
-
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

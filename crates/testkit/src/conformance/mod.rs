@@ -20,6 +20,7 @@ mod answers;
 mod chat_model;
 mod context_policy;
 mod conversations;
+mod dead_letters;
 mod embedder;
 mod host;
 mod journal;
@@ -32,6 +33,7 @@ mod tool;
 
 pub use chat_model::chat_model;
 pub use context_policy::context_policy;
+pub use dead_letters::{dead_letters, durable_dead_letters};
 pub use embedder::embedder;
 pub use journal::{durable_journal, journal};
 pub use observer::observer;

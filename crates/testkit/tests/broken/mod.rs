@@ -2,6 +2,7 @@
 
 mod chat_model;
 pub(crate) mod context_policy;
+mod dead_letters;
 mod embedder;
 mod journal;
 mod observer;
