@@ -1,0 +1,241 @@
+//! What always holds, on random scripts of failures.
+//!
+//! 100 scripts for each by default; `ADJUTANT_CASES` sets another number: `cargo xtask soak fallback` plays 10,000.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use agent_core::{AttemptEnd, EventKind, Level, PendingKind, RunOutcome};
+use agent_router::{FailureTable, NextStep};
+use proptest::prelude::*;
+use testkit::paused;
+
+use super::script::{Ran, Script, discloses, plain, play, script};
+
+fn cases() -> u32 {
+    std::env::var("ADJUTANT_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(100)
+}
+
+/// Plays random scripts, and looks at each run.
+fn always(check: impl Fn(&Script, usize, &Ran) -> Result<(), TestCaseError>) {
+    let config = ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() };
+    let mut runner = proptest::test_runner::TestRunner::new(config);
+    let tried = runner.run(&script(), |script| {
+        let played = paused(play(&script));
+        played.iter().enumerate().try_for_each(|(number, ran)| check(&script, number, ran))
+    });
+    tried.unwrap_or_else(|failed| panic!("{}", brief(&failed.to_string())));
+}
+
+fn brief(text: &str) -> String {
+    text.chars().take(3_000).collect()
+}
+
+/// The model-level attempts, one each.
+fn asked(ran: &Ran) -> Option<Vec<(String, AttemptEnd)>> {
+    let of_models = ran.attempts()?.into_iter().filter(|attempt| attempt.level == Level::Model);
+    let each = of_models.flat_map(|attempt| {
+        let step = attempt.step.as_deref().unwrap_or("none").to_owned();
+        std::iter::repeat_n((step, attempt.end), attempt.calls as usize)
+    });
+    Some(each.collect())
+}
+
+/// The steps that were asked in each turn, as the events tell.
+fn turns(ran: &Ran) -> Vec<Vec<String>> {
+    let mut turns = Vec::new();
+    for event in &ran.events {
+        match &event.kind {
+            EventKind::TurnStarted { .. } => turns.push(Vec::new()),
+            EventKind::ModelStarted { step: Some(step), .. } => turns.last_mut().unwrap().push(step.to_string()),
+            _ => {}
+        }
+    }
+    turns
+}
+
+#[test]
+fn invariant_01_attempts_never_exceed_the_attempt_budget() {
+    always(|script, number, ran| {
+        for turn in turns(ran) {
+            let models = turn.iter().filter(|step| *step != "rules").count();
+            prop_assert!(models <= script.runs[number].attempts as usize, "{turn:?}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn invariant_02_nothing_is_sent_after_the_deadline() {
+    always(|_, _, ran| {
+        for sent in &ran.sent {
+            prop_assert!(ran.deadline.is_none_or(|deadline| sent.at < deadline), "{sent:?} after {:?}", ran.deadline);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn invariant_04_each_attempt_is_settled_exactly_once() {
+    always(|_, _, ran| {
+        let Some(attempts) = ran.attempts() else { return Ok(()) };
+        let of_models = || attempts.iter().filter(|attempt| attempt.level == Level::Model);
+        let calls: u32 = of_models().map(|attempt| attempt.calls).sum();
+        let tokens: u64 = of_models().map(|attempt| attempt.tokens.0).sum();
+        let micro_usd: u64 = of_models().map(|attempt| attempt.micro_usd.0).sum();
+        let spent = ran.spent();
+        prop_assert_eq!((calls, tokens, micro_usd), (spent.model_calls, spent.tokens.0, spent.micro_usd.0));
+        prop_assert_eq!(calls as usize, ran.sent.len());
+        Ok(())
+    });
+}
+
+#[test]
+fn invariant_05_no_text_of_two_attempts_is_ever_joined() {
+    let sources = |text: &str| -> BTreeSet<String> {
+        let words = text.split_whitespace().filter_map(|word| word.strip_prefix('<')?.split_once(':'));
+        words.map(|(number, _)| number.to_owned()).collect()
+    };
+    always(|_, _, ran| {
+        if let Some(text) = ran.text() {
+            prop_assert!(sources(&text).len() <= 1, "{text}");
+        }
+        // What is read along: void at each failure.
+        let mut shown = String::new();
+        for event in &ran.events {
+            match &event.kind {
+                EventKind::ModelStarted { .. } => shown.clear(),
+                EventKind::Delta { text, .. } => shown.push_str(text),
+                EventKind::ModelFinished(finished) => {
+                    let said = finished.reply.joined_text();
+                    prop_assert_eq!(sources(&shown), sources(&said));
+                }
+                _ => {}
+            }
+            prop_assert!(sources(&shown).len() <= 1, "{shown}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn invariant_06_a_call_from_an_unfinished_stream_never_runs() {
+    always(|_, _, ran| {
+        for number in &ran.acted {
+            let sent = ran.sent.iter().find(|sent| sent.number == *number);
+            prop_assert!(sent.is_some_and(|sent| sent.completed), "{sent:?}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn invariant_07_classes_without_a_next_step_never_reach_one() {
+    let table = FailureTable::default();
+    always(|_, _, ran| {
+        let Some(asked) = asked(ran) else { return Ok(()) };
+        for pair in asked.windows(2) {
+            let ((step, end), (next, _)) = (&pair[0], &pair[1]);
+            if let AttemptEnd::Failed(class) = end {
+                let row = table.row(*class);
+                prop_assert!(row.next != NextStep::Never || next == step, "{class:?} of {step}, then {next}");
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn invariant_09_cooling_times_never_shorten() {
+    always(|_, _, ran| {
+        let shorter: Vec<_> = ran.broken.iter().filter(|broken| broken.contains("shorter")).collect();
+        prop_assert!(shorter.is_empty(), "{shorter:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn invariant_10_a_cooling_or_too_small_step_is_skipped() {
+    always(|script, _, ran| {
+        prop_assert!(ran.broken.is_empty(), "{:?}", ran.broken);
+        for sent in &ran.sent {
+            let place: usize = sent.step.strip_prefix("model-").unwrap().parse().unwrap();
+            let window = script.steps[place].window;
+            prop_assert!(window.is_none_or(|window| sent.input.0 < window), "{sent:?} in {window:?}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn invariant_11_cancellation_stops_all_steps_at_once() {
+    always(|_, _, ran| {
+        prop_assert_eq!(ran.open, 0, "held open after the run");
+        if let Some(at) = ran.cancelled_at {
+            prop_assert!(ran.sent.iter().all(|sent| sent.at <= at), "{:?} after {at:?}", ran.sent);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn invariant_12_provenance_equals_what_was_really_called() {
+    always(|_, _, ran| {
+        let Some(asked) = asked(ran) else { return Ok(()) };
+        let really: Vec<&str> = ran.sent.iter().map(|sent| &*sent.step).collect();
+        let told: Vec<&str> = asked.iter().map(|(step, _)| &**step).collect();
+        prop_assert_eq!(told, really);
+        for ((_, end), sent) in asked.iter().zip(&ran.sent) {
+            prop_assert!(*end != AttemptEnd::Answered || sent.completed, "{end:?} {sent:?}");
+        }
+        if let Ok(RunOutcome::Completed(report)) = &ran.outcome {
+            let last = report.provenance.attempts.last().unwrap();
+            prop_assert_eq!(&report.provenance.step, &last.step);
+            prop_assert_eq!(report.provenance.level(), last.level);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn invariant_13_errors_disclose_nothing() {
+    always(|_, _, ran| {
+        match &ran.outcome {
+            Err(failure) => prop_assert!(!discloses(&failure.to_string()), "{failure}"),
+            Ok(RunOutcome::Suspended(suspended)) => {
+                for pending in suspended.state.pending() {
+                    let PendingKind::Question { question, .. } = &pending.kind else { continue };
+                    prop_assert!(!discloses(question), "{question}");
+                }
+            }
+            Ok(RunOutcome::Completed(_)) => {}
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn invariant_14_the_same_script_and_seed_give_the_same_events() {
+    let config = ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() };
+    let mut runner = proptest::test_runner::TestRunner::new(config);
+    let tried = runner.run(&script(), |script| {
+        let told = || -> Vec<Vec<_>> {
+            let played = paused(play(&script));
+            played.iter().map(|ran| ran.events.iter().map(plain).collect()).collect()
+        };
+        prop_assert_eq!(told(), told());
+        Ok(())
+    });
+    tried.unwrap_or_else(|failed| panic!("{}", brief(&failed.to_string())));
+}
+
+#[test]
+fn every_run_ends_in_time() {
+    always(|script, number, ran| {
+        // Waiting for a model that cools off, and nothing else, may take a minute beyond what each attempt takes.
+        let run = &script.runs[number];
+        let code = ran.outcome.as_ref().err().map(|failure| failure.code().to_string());
+        prop_assert!(run.time.is_none_or(|time| time < Duration::from_secs(3_600)) || code.is_some() || ran.outcome.is_ok());
+        Ok(())
+    });
+}

@@ -1,0 +1,8 @@
+//! The plan of fallbacks.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+mod behaviour;
+mod breaker;
+mod invariants;
+mod script;
+mod upstream;

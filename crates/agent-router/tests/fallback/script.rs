@@ -1,0 +1,278 @@
+//! Random scripts of failures, and what came of them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use agent_core::{
+    Attempted, Bounds, CallPath, Event, EventKind, Failure, Limits, MainAgent, MicroUsd, ModelErrorClass, RunOptions, RunOutcome,
+    Spend, Tokens,
+};
+use agent_router::{BreakerSettings, FallbackModel, RuleModel, Step, TargetKey, Targets};
+use proptest::prelude::*;
+use testkit::{Recorder, RecordingTool, caller, joined};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::upstream::{Deed, Log, SECRET, Sent, Upstream};
+
+#[derive(Debug, Clone)]
+pub struct Script {
+    pub steps: Vec<StepScript>,
+    pub rules: bool,
+    pub human: bool,
+    pub runs: Vec<RunScript>,
+    pub seed: u64,
+}
+
+#[derive(Debug, Clone)]
+pub struct StepScript {
+    pub provider: bool,
+    pub credential: bool,
+    /// Tokens, where the window is known.
+    pub window: Option<u64>,
+    pub deeds: Vec<Deed>,
+}
+
+#[derive(Debug, Clone)]
+pub struct RunScript {
+    pub attempts: u32,
+    pub time: Option<Duration>,
+    pub restarts: bool,
+    pub cancel_after: Option<Duration>,
+    pub pause_before: Duration,
+    pub micro_usd: Option<u64>,
+}
+
+/// All classes that a model may fail with.
+pub const CLASSES: &[ModelErrorClass] = &[
+    ModelErrorClass::RateLimited,
+    ModelErrorClass::QuotaExhausted,
+    ModelErrorClass::Auth,
+    ModelErrorClass::Permission,
+    ModelErrorClass::Overloaded,
+    ModelErrorClass::Unavailable,
+    ModelErrorClass::Unreachable,
+    ModelErrorClass::Untrusted,
+    ModelErrorClass::Redirected,
+    ModelErrorClass::FirstTokenTimeout,
+    ModelErrorClass::Stalled,
+    ModelErrorClass::TimedOut,
+    ModelErrorClass::ContextOverflow,
+    ModelErrorClass::ContentPolicy,
+    ModelErrorClass::BadRequest,
+    ModelErrorClass::NotFound,
+    ModelErrorClass::Malformed,
+    ModelErrorClass::TooLarge,
+    ModelErrorClass::Empty,
+    ModelErrorClass::Cut,
+];
+
+fn class() -> impl Strategy<Value = ModelErrorClass> {
+    prop::sample::select(CLASSES)
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    let wait = prop::option::of((0..20_000_u64).prop_map(Duration::from_millis));
+    prop_oneof![
+        4 => (1..6_u32, 0..400_u64).prop_map(|(words, pause)| Deed::Says(words, Duration::from_millis(pause))),
+        1 => Just(Deed::Calls),
+        6 => (class(), wait).prop_map(|(class, wait)| Deed::Fails(class, wait)),
+        3 => (0..4_u32, class()).prop_map(|(words, class)| Deed::SaysAndFails(words, class)),
+        1 => (0..4_u32).prop_map(Deed::SaysAndEnds),
+        1 => Just(Deed::CallsAndFails),
+        1 => Just(Deed::Hangs),
+        1 => (0..3_u32).prop_map(Deed::SaysAndHangs),
+        1 => Just(Deed::Blank),
+        1 => Just(Deed::ReasonsAndFails),
+    ]
+}
+
+fn step() -> impl Strategy<Value = StepScript> {
+    let window = prop_oneof![3 => Just(None), 1 => Just(Some(4)), 2 => (5_u64..100_000).prop_map(Some)];
+    (any::<bool>(), any::<bool>(), window, prop::collection::vec(deed(), 1..6))
+        .prop_map(|(provider, credential, window, deeds)| StepScript { provider, credential, window, deeds })
+}
+
+fn run() -> impl Strategy<Value = RunScript> {
+    let millis = |range: std::ops::Range<u64>| range.prop_map(Duration::from_millis);
+    let cancel = prop_oneof![4 => Just(None), 1 => millis(0..3_000).prop_map(Some)];
+    // Something hangs in many of them: nobody waits for ever.
+    let time = prop_oneof![3 => millis(1..30_000), 1 => Just(Duration::from_secs(3_600))];
+    let money = prop_oneof![4 => Just(None), 1 => (0_u64..2_000).prop_map(Some)];
+    (1..7_u32, time, any::<bool>(), cancel, millis(0..8_000), money).prop_map(
+        |(attempts, time, restarts, cancel_after, pause_before, micro_usd)| RunScript {
+            attempts,
+            time: Some(time),
+            restarts,
+            cancel_after,
+            pause_before,
+            micro_usd,
+        },
+    )
+}
+
+pub fn script() -> impl Strategy<Value = Script> {
+    let steps = prop::collection::vec(step(), 1..5);
+    (steps, any::<bool>(), any::<bool>(), prop::collection::vec(run(), 1..5), any::<u64>())
+        .prop_map(|(steps, rules, human, runs, seed)| Script { steps, rules, human, runs, seed })
+}
+
+/// What came of one run.
+#[derive(Debug)]
+pub struct Ran {
+    pub sent: Vec<Sent>,
+    pub outcome: Result<RunOutcome, Box<Failure>>,
+    pub events: Vec<Event>,
+    pub deadline: Option<Instant>,
+    pub cancelled_at: Option<Instant>,
+    /// What was still held open when it was over.
+    pub open: usize,
+    /// The numbers of the calls that were made of the tool.
+    pub acted: Vec<usize>,
+    /// What a target's state had to forbid, and did not.
+    pub broken: Vec<String>,
+}
+
+impl Ran {
+    pub fn attempts(&self) -> Option<Vec<Attempted>> {
+        match &self.outcome {
+            Ok(RunOutcome::Completed(report)) => Some(report.provenance.attempts.clone()),
+            Ok(RunOutcome::Suspended(_)) => None,
+            Err(failure) => Some(failure.attempts.clone()),
+        }
+    }
+
+    pub fn spent(&self) -> Spend {
+        match &self.outcome {
+            Ok(RunOutcome::Completed(report)) => report.spent,
+            Ok(RunOutcome::Suspended(suspended)) => suspended.spent,
+            Err(failure) => failure.spent,
+        }
+    }
+
+    pub fn text(&self) -> Option<String> {
+        match &self.outcome {
+            Ok(RunOutcome::Completed(report)) => Some(report.text().into_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// Each cooling time that was seen, by target.
+type Cooling = Arc<Mutex<BTreeMap<TargetKey, Instant>>>;
+
+/// Plays the script on a paused clock.
+pub async fn play(script: &Script) -> Vec<Ran> {
+    let log = Log::default();
+    let targets = Targets::with_seed(BreakerSettings::default(), script.seed);
+    let broken: Arc<Mutex<Vec<String>>> = Arc::default();
+    let cooling = Cooling::default();
+    let mut plan = FallbackModel::builder("plan").targets(targets.clone()).seed(script.seed);
+    for (place, step) in script.steps.iter().enumerate() {
+        let provider = if step.provider { "north" } else { "south" };
+        let (targets, cooling, broken) = (targets.clone(), cooling.clone(), broken.clone());
+        let upstream = Upstream::new(provider, &format!("model-{place}"), step.deeds.clone(), &log);
+        let upstream = upstream.with_info(|info| match step.window {
+            Some(window) => info.with_context_window(Tokens(window)),
+            None => info,
+        });
+        let upstream = upstream.watched(move |info| watch(info, &targets, &cooling, &broken));
+        let credential = if step.credential { "gold" } else { "lead" };
+        plan = plan.step(Step::new(upstream).with_name(format!("model-{place}")).with_credential(credential));
+    }
+    if script.rules {
+        plan = plan.step(Step::new(RuleModel::new()).with_name("rules"));
+    }
+    if script.human {
+        plan = plan.human("Please answer in the model's place.");
+    }
+    let plan = plan.build().unwrap();
+    let mut all = Vec::new();
+    for run in &script.runs {
+        tokio::time::sleep(run.pause_before).await;
+        let before = log.sent().len();
+        let tool = RecordingTool::new("act");
+        let observer = Recorder::new();
+        let desk = MainAgent::builder("desk", plan.clone()).tool(tool.clone()).observer(observer.clone());
+        let desk = desk.bounds(Bounds::default().with_attempts(run.attempts));
+        let desk = if run.restarts { desk } else { desk.without_restarts() }.build().unwrap();
+        let mut limits = Limits::none();
+        limits.time = run.time;
+        limits.micro_usd = run.micro_usd.map(MicroUsd);
+        let deadline = run.time.map(|time| Instant::now() + time);
+        let token = CancellationToken::new();
+        let options = RunOptions::default().with_limits(limits).with_cancellation(token.clone());
+        let request = agent_core::Request::new("Say something.").with_options(options);
+        let running = desk.run(request, caller());
+        let cancelled_at = run.cancel_after.map(|after| Instant::now() + after);
+        let cancelling = async {
+            match cancelled_at {
+                Some(at) => {
+                    tokio::time::sleep_until(at).await;
+                    token.cancel();
+                }
+                None => std::future::pending().await,
+            }
+        };
+        let outcome = tokio::select! {
+            biased;
+            outcome = running => outcome,
+            () = async { cancelling.await; std::future::pending::<()>().await } => unreachable!(),
+        };
+        watch_cooling(&targets, &cooling, &broken);
+        let inputs = tool.inputs();
+        let acted = inputs.iter().filter_map(|input| input["number"].as_u64()).map(|number| number as usize);
+        all.push(Ran {
+            sent: log.sent().split_off(before),
+            outcome,
+            events: joined(observer.events()),
+            deadline,
+            cancelled_at: cancelled_at.filter(|_| token.is_cancelled()),
+            open: log.open(),
+            acted: acted.collect(),
+            broken: std::mem::take(&mut *broken.lock().unwrap()),
+        });
+    }
+    all
+}
+
+/// Looks whether a model may be asked that is asked now.
+fn watch(info: &agent_core::ModelInfo, targets: &Targets, cooling: &Cooling, broken: &Mutex<Vec<String>>) {
+    watch_cooling(targets, cooling, broken);
+    let states = targets.states();
+    let state = states.iter().find(|state| state.key.model == info.name).unwrap();
+    if state.cooling_for_ms > 0 || state.open_for_ms > 0 || state.dead_for_ms > 0 {
+        broken.lock().unwrap().push(format!("asked, though {state:?}"));
+    }
+}
+
+/// Looks whether a cooling time became shorter.
+fn watch_cooling(targets: &Targets, cooling: &Cooling, broken: &Mutex<Vec<String>>) {
+    let now = Instant::now();
+    let mut cooling = cooling.lock().unwrap();
+    for state in targets.states() {
+        let until = now + Duration::from_millis(state.cooling_for_ms);
+        let earlier = cooling.entry(state.key.clone()).or_insert(until);
+        // Whole milliseconds are told.
+        if *earlier > now + Duration::from_millis(1) && until + Duration::from_millis(1) < *earlier {
+            broken.lock().unwrap().push(format!("a shorter cooling time: {state:?}"));
+        }
+        *earlier = until;
+    }
+}
+
+/// An event without what differs from run to run.
+pub fn plain(event: &Event) -> (CallPath, u64, String) {
+    let kind = match &event.kind {
+        EventKind::Waiting { pending } => format!("waiting {} {:?}", pending.id.name, pending.kind),
+        kind => format!("{kind:?}"),
+    };
+    (event.path().clone(), event.n, kind)
+}
+
+/// Whether a text discloses what it must not.
+pub fn discloses(text: &str) -> bool {
+    let words = ["model-", "north", "south", "gold", "lead"];
+    SECRET.split(' ').chain(words).any(|word| text.contains(word))
+}
