@@ -70,8 +70,8 @@ pub use id::{AgentVersion, FunctionName, Role, RunId, TaskId, TenantId, UserId};
 pub use identity::{Identity, Profile, TraceId};
 pub use journal::{Begun, Journal, JournalError, MemoryJournal};
 pub use main_agent::{
-    Bounds, Failure, Flow, MainAgent, MainAgentBuilder, Report, Request, Resume, RunHandle, RunOptions, RunOutcome,
-    Stage, Step, StepView, Suspended, Toolbox,
+    Bounds, Failure, Flow, MainAgent, MainAgentBuilder, ReplayError, Report, Request, Resume, RunHandle, RunOptions,
+    RunOutcome, Stage, Step, StepView, Suspended, Toolbox,
 };
 pub use message::{
     Arguments, Attachment, AttachmentSource, Call, CallFailure, CallResult, FinishReason, Opaque, Reasoning, Reply,

@@ -34,7 +34,8 @@ pub trait Recovery: Send + Sync {
 pub enum Recovered {
     /// Rules answer. The answer is marked as theirs, and passes the policy; it may be of another type than the agent's answers.
     Answer(Value),
-    /// A person does: the run is suspended, and an answer of a [`PendingKind::Question`] is the final answer.
+    /// A person does: the run is suspended. An answer to a [`PendingKind::Question`] is the final answer; a
+    /// [`PendingKind::Approval`] proposes one, which the person takes, changes or refuses.
     Ask(PendingKind),
     /// The run fails, unless the models themselves ended with a person ([`NeedsHuman`](crate::ModelErrorClass::NeedsHuman)): then
     /// one is asked.

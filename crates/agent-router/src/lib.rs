@@ -11,8 +11,9 @@ mod rule_model;
 mod text;
 
 pub use fallback::{
-    Again, BreakerSettings, BreakerState, FailureClass, FailureRow, FailureTable, FallbackBuilder, FallbackModel, Mark,
-    NextStep, RunFailureClass, Step, StepLimits, TargetKey, TargetState, Targets, Wait, Waits,
+    Again, Asked, BreakerSettings, BreakerState, DecisionRow, DecisionTable, FailureClass, FailureRow, FailureTable,
+    FallbackBuilder, FallbackModel, FnRules, Mark, NextStep, Rules, RulesModel, RunFailureClass, Step, StepLimits,
+    TableRecovery, TargetKey, TargetState, Targets, Wait, Waits, rules,
 };
 pub use lexical_index::LexicalIndex;
 pub use rule_model::RuleModel;

@@ -14,6 +14,7 @@ use super::table::{Placed, StepTable};
 use crate::agent_error::AgentError;
 use crate::amount::Tokens;
 use crate::budget::Limits;
+use crate::dead_letters::DeadLetters;
 use crate::error::InvalidValue;
 use crate::fit::{ContextPolicy, PassThrough};
 use crate::function::{Effect, FunctionSpec};
@@ -45,6 +46,7 @@ pub(super) struct Agent {
     pub(super) policy: Option<Arc<dyn Policy>>,
     pub(super) context: Arc<dyn ContextPolicy>,
     pub(super) recovery: Arc<dyn Recovery>,
+    pub(super) dead_letters: Option<Arc<dyn DeadLetters>>,
     pub(super) journal: Arc<dyn Journal>,
     pub(super) observers: Vec<Arc<dyn Observer>>,
     pub(super) profile: Profile,
@@ -93,6 +95,7 @@ pub struct MainAgentBuilder {
     policy: Option<Arc<dyn Policy>>,
     context: Arc<dyn ContextPolicy>,
     recovery: Arc<dyn Recovery>,
+    dead_letters: Option<Arc<dyn DeadLetters>>,
     journal: Option<Arc<dyn Journal>>,
     observers: Vec<Arc<dyn Observer>>,
     profile: Profile,
@@ -118,6 +121,7 @@ impl MainAgentBuilder {
             policy: None,
             context: Arc::new(PassThrough),
             recovery: Arc::new(NoRecovery),
+            dead_letters: None,
             journal: None,
             observers: Vec::new(),
             profile: Profile::default(),
@@ -207,6 +211,13 @@ impl MainAgentBuilder {
     /// What happens when the agent cannot do its task, instead of [`NoRecovery`].
     pub fn recovery(mut self, recovery: impl Recovery + 'static) -> Self {
         self.recovery = Arc::new(recovery);
+        self
+    }
+
+    /// Keeps runs that fail for good as dead letters, to be looked at and [replayed](super::MainAgent::replay): all but those that
+    /// were cancelled, and those that asked for what was refused or makes no sense.
+    pub fn dead_letters(mut self, letters: impl DeadLetters + 'static) -> Self {
+        self.dead_letters = Some(Arc::new(letters));
         self
     }
 
@@ -317,6 +328,7 @@ impl MainAgentBuilder {
             policy: self.policy,
             context: self.context,
             recovery: self.recovery,
+            dead_letters: self.dead_letters,
             journal: self.journal.unwrap_or_else(|| Arc::new(MemoryJournal::new())),
             observers: self.observers,
             profile: self.profile,

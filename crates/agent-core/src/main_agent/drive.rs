@@ -259,11 +259,17 @@ async fn step_answered(
 
 /// Takes a person's answer in place of the agent's.
 fn recovery_answered(agent: &Agent, state: &mut LoopState, answer: Answer) -> Result<(), AgentError> {
-    if let AnswerValue::Deny(reason) = answer.value {
-        return Err(AgentError::Denied { reason });
-    }
-    let output = Arc::unwrap_or_clone(answer.value.into_result().to_model_value());
-    let provenance = fallen_back(agent, state, Level::Human);
+    let mut provenance = fallen_back(agent, state, Level::Human);
+    let kind = state.wait.as_ref().map(|wait| &wait.pending.kind);
+    let output = match (answer.value, kind) {
+        (AnswerValue::Deny(reason), _) => return Err(AgentError::Denied { reason }),
+        (AnswerValue::Approve, Some(PendingKind::Approval { proposed, .. })) => {
+            let last = provenance.levels.len().saturating_sub(1);
+            provenance.levels.insert(last, Level::Rule);
+            (**proposed).clone()
+        }
+        (value, _) => Arc::unwrap_or_clone(value.into_result().to_model_value()),
+    };
     fall_back_to(agent, state, output, provenance);
     Ok(())
 }

@@ -124,5 +124,5 @@ fn admit_answers(agent: &Agent, saved: &RunState, by: &Caller, answers: &[Answer
 /// A failure before anything happened: the state goes back as it came.
 fn refused(error: AgentError, conversation: Conversation, state: Option<RunState>) -> Box<Failure> {
     let spent = state.as_ref().map(|state| state.lease.spent).unwrap_or_default();
-    Box::new(Failure { error, conversation, spent, attempts: Vec::new(), state })
+    Box::new(Failure { error, conversation, spent, attempts: Vec::new(), dead_letter: None, state })
 }

@@ -72,6 +72,8 @@ pub struct Failure {
     pub spent: Spend,
     /// Every time that a model was asked by the agent itself, in order.
     pub attempts: Vec<Attempted>,
+    /// The dead letter that was kept of it, by its run.
+    pub dead_letter: Option<RunId>,
     /// What tries again from where it failed: agents below go on where they were, calls that had begun are asked about, and each turn
     /// has its attempts anew. `None` when there is nothing to go on from, or what was asked for was refused.
     pub state: Option<RunState>,
@@ -167,7 +169,14 @@ impl Report {
 /// A failure of which nothing but the cause is known.
 impl From<AgentError> for Failure {
     fn from(error: AgentError) -> Self {
-        Self { error, conversation: Conversation::new(), spent: Spend::ZERO, attempts: Vec::new(), state: None }
+        Self {
+            error,
+            conversation: Conversation::new(),
+            spent: Spend::ZERO,
+            attempts: Vec::new(),
+            dead_letter: None,
+            state: None,
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use super::drive::{Ended, live};
 use super::life::Life;
 use super::nested;
 use super::outcome::{Failure, Report, RunOutcome, Suspended};
+use super::replay;
 use super::state::LoopState;
 use super::step::Stage;
 use crate::agent_error::AgentError;
@@ -36,7 +37,13 @@ pub(super) async fn supervise(
     let span = span(agent, &cx);
     let working = live(agent, &mut state, revived, &cx).instrument(span.clone());
     let ended = cx.until_stopped(token, working).await;
-    conclude(agent, *state, ended, &cx, &span)
+    let concluded = conclude(agent, *state, ended, &cx, &span);
+    match (&agent.dead_letters, concluded) {
+        (Some(letters), Err(failure)) if replay::is_for_good(&failure.error) => {
+            Err(Box::pin(replay::keep(&**letters, failure, &cx)).await)
+        }
+        (_, concluded) => concluded,
+    }
 }
 
 /// What stays of a [`Life`] while the run goes on.
@@ -150,5 +157,6 @@ fn save(agent: &Agent, state: &LoopState, cx: &RunContext) -> Result<RunState, A
 fn failed(error: AgentError, saved: Option<RunState>, state: LoopState, spent: Spend) -> Box<Failure> {
     let not_made = CallResult::failed(error.code(), format!("the call was not finished: {error}"));
     let attempts = state.attempts.clone();
-    Box::new(Failure { error, conversation: state.into_conversation(&not_made), spent, attempts, state: saved })
+    let conversation = state.into_conversation(&not_made);
+    Box::new(Failure { error, conversation, spent, attempts, dead_letter: None, state: saved })
 }

@@ -60,7 +60,7 @@ pub(super) enum Read {
 
 /// A failed attempt, which is settled.
 pub(super) struct Failed {
-    pub(super) error: ModelError,
+    pub(super) error: Box<ModelError>,
     /// Whether it says something about the model.
     pub(super) marks: bool,
 }
@@ -172,7 +172,7 @@ impl Live {
                 let model = reply.model.clone();
                 Ok(Read::Complete(model.map_or_else(|| finish.clone(), |model| finish.clone().with_model(model))))
             }
-            Err(error) => Err(Failed { error, marks: true }),
+            Err(error) => Err(Failed { error: Box::new(error), marks: true }),
         }
     }
 
@@ -181,16 +181,16 @@ impl Live {
         let error = AgentError::from(error);
         self.settle(&error);
         match error {
-            AgentError::Model(error) => Failed { error, marks },
+            AgentError::Model(error) => Failed { error: Box::new(error), marks },
             // It was made of one, above.
-            _ => Failed { error: cut(), marks },
+            _ => Failed { error: Box::new(cut()), marks },
         }
     }
 
     /// Settles the attempt since the run must stop.
     fn stop(&mut self, error: AgentError) -> Failed {
         self.settle(&error);
-        Failed { error: stopped(), marks: false }
+        Failed { error: Box::new(stopped()), marks: false }
     }
 
     fn settle(&mut self, error: &AgentError) {

@@ -214,8 +214,11 @@ impl Chain {
 
     /// An attempt that failed: what is learnt from it, and what may follow.
     fn give_up(&mut self, live: Live, failed: Failed) -> Result<(), ModelError> {
-        let Failed { error, marks } = failed;
+        let (error, marks) = (*failed.error, failed.marks);
         let place = live.place();
+        if self.plan.steps.get(place).is_some_and(|step| !step.is_model()) && error.class != ModelErrorClass::Stopped {
+            return self.rules_failed(place, live, error);
+        }
         let of_class = self.plan.table.row(error.class);
         let (class, row) = if live.is_committed() {
             let class = FailureClass::Run(RunFailureClass::AfterCommit);
@@ -236,6 +239,20 @@ impl Chain {
         self.overflowed |= error.class == ModelErrorClass::ContextOverflow;
         self.plan_again(place, class, row, error.retry_after);
         self.failed = Some(error);
+        Ok(())
+    }
+
+    /// Rules that had no answer. What the models failed with before stays the cause.
+    fn rules_failed(&mut self, place: usize, live: Live, error: ModelError) -> Result<(), ModelError> {
+        drop(live);
+        if let Some(progress) = self.progress.get_mut(place) {
+            progress.is_over = true;
+        }
+        if self.restart && self.request.restarts == Restarts::Forbidden {
+            return Err(settled(error));
+        }
+        self.cause.get_or_insert(error.class.into());
+        self.failed.get_or_insert(error);
         Ok(())
     }
 
@@ -399,16 +416,20 @@ impl Chain {
                 return;
             }
             let Some(progress) = self.progress.get_mut(place) else { return };
-            if bad == 1 || bad <= row.again.times {
+            let of_step = row.again.times.saturating_add(1);
+            if bad <= of_step {
                 // The last one is this step's, and it is news.
                 target.bad_answer();
             }
-            if bad <= row.again.times || row.next == NextStep::Never {
+            let later = self.plan.steps.get(place + 1..).unwrap_or_default();
+            let a_step_is_left = later.iter().any(|step| step.is_model() || row.rules);
+            let is_last = !a_step_is_left && (!row.human || self.plan.human.is_none());
+            if bad < of_step || row.next == NextStep::Never || is_last {
                 return;
             }
             progress.is_over = true;
             self.cause = Some(class);
-            bad = bad.saturating_sub(row.again.times.saturating_add(1));
+            bad = bad.saturating_sub(of_step);
         }
     }
 

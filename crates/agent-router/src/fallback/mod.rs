@@ -3,16 +3,22 @@
 mod attempt;
 mod breaker;
 mod chain;
+mod decision_table;
 mod limiter;
 mod model;
 mod progress;
+mod recovery;
+mod rules;
 mod step;
 mod table;
 mod targets;
 
 pub use breaker::{BreakerSettings, BreakerState};
+pub use decision_table::{DecisionRow, DecisionTable};
 pub use limiter::StepLimits;
 pub use model::{FallbackBuilder, FallbackModel, Waits};
+pub use recovery::TableRecovery;
+pub use rules::{Asked, FnRules, Rules, RulesModel, rules};
 pub use step::Step;
 pub use table::{Again, FailureClass, FailureRow, FailureTable, Mark, NextStep, RunFailureClass, Wait};
 pub use targets::{TargetKey, TargetState, Targets};

@@ -122,6 +122,11 @@ impl FallbackModel {
         &self.plan.table
     }
 
+    /// What a person is asked at the end of the plan, if one is.
+    pub(super) fn human(&self) -> Option<Arc<str>> {
+        self.plan.human.clone()
+    }
+
     /// The names of the steps, in order.
     pub fn steps(&self) -> impl Iterator<Item = &str> {
         self.plan.steps.iter().map(|step| &*step.name)

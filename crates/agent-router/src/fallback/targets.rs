@@ -55,6 +55,13 @@ pub struct TargetKey {
     pub credential: Arc<str>,
 }
 
+impl TargetKey {
+    /// This model of this provider, asked with the credential of this name.
+    pub fn new(provider: impl Into<Arc<str>>, model: impl Into<Arc<str>>, credential: impl Into<Arc<str>>) -> Self {
+        Self { provider: provider.into(), model: model.into(), credential: credential.into() }
+    }
+}
+
 /// What is known about a target at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -145,8 +152,8 @@ impl Targets {
             breaker: self.breaker(),
             credential,
             dead: Duration::from_millis(self.shared.settings.dead_ms),
-            limiter: Limiter::new(limits.clone()),
-            limits: limits.clone(),
+            limiter: Limiter::new(*limits),
+            limits: *limits,
             attempts: AtomicU64::new(0),
             skips: AtomicU64::new(0),
             bad_answers: AtomicU64::new(0),

@@ -235,7 +235,9 @@ fn every_run_ends_in_time() {
         // Waiting for a model that cools off, and nothing else, may take a minute beyond what each attempt takes.
         let run = &script.runs[number];
         let code = ran.outcome.as_ref().err().map(|failure| failure.code().to_string());
-        prop_assert!(run.time.is_none_or(|time| time < Duration::from_secs(3_600)) || code.is_some() || ran.outcome.is_ok());
+        prop_assert!(
+            run.time.is_none_or(|time| time < Duration::from_secs(3_600)) || code.is_some() || ran.outcome.is_ok()
+        );
         Ok(())
     });
 }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agent_core::{
-    Attempted, Bounds, CallPath, Event, EventKind, Failure, Limits, MainAgent, MicroUsd, ModelErrorClass, RunOptions, RunOutcome,
-    Spend, Tokens,
+    Attempted, Bounds, CallPath, Event, EventKind, Failure, Limits, MainAgent, MicroUsd, ModelErrorClass, RunOptions,
+    RunOutcome, Spend, Tokens,
 };
 use agent_router::{BreakerSettings, FallbackModel, RuleModel, Step, TargetKey, Targets};
 use proptest::prelude::*;
@@ -17,35 +17,35 @@ use tokio_util::sync::CancellationToken;
 use super::upstream::{Deed, Log, SECRET, Sent, Upstream};
 
 #[derive(Debug, Clone)]
-pub struct Script {
-    pub steps: Vec<StepScript>,
-    pub rules: bool,
-    pub human: bool,
-    pub runs: Vec<RunScript>,
-    pub seed: u64,
+pub(crate) struct Script {
+    pub(crate) steps: Vec<StepScript>,
+    pub(crate) rules: bool,
+    pub(crate) human: bool,
+    pub(crate) runs: Vec<RunScript>,
+    pub(crate) seed: u64,
 }
 
 #[derive(Debug, Clone)]
-pub struct StepScript {
-    pub provider: bool,
-    pub credential: bool,
+pub(crate) struct StepScript {
+    pub(crate) provider: bool,
+    pub(crate) credential: bool,
     /// Tokens, where the window is known.
-    pub window: Option<u64>,
-    pub deeds: Vec<Deed>,
+    pub(crate) window: Option<u64>,
+    pub(crate) deeds: Vec<Deed>,
 }
 
 #[derive(Debug, Clone)]
-pub struct RunScript {
-    pub attempts: u32,
-    pub time: Option<Duration>,
-    pub restarts: bool,
-    pub cancel_after: Option<Duration>,
-    pub pause_before: Duration,
-    pub micro_usd: Option<u64>,
+pub(crate) struct RunScript {
+    pub(crate) attempts: u32,
+    pub(crate) time: Option<Duration>,
+    pub(crate) restarts: bool,
+    pub(crate) cancel_after: Option<Duration>,
+    pub(crate) pause_before: Duration,
+    pub(crate) micro_usd: Option<u64>,
 }
 
 /// All classes that a model may fail with.
-pub const CLASSES: &[ModelErrorClass] = &[
+pub(crate) const CLASSES: &[ModelErrorClass] = &[
     ModelErrorClass::RateLimited,
     ModelErrorClass::QuotaExhausted,
     ModelErrorClass::Auth,
@@ -112,7 +112,7 @@ fn run() -> impl Strategy<Value = RunScript> {
     )
 }
 
-pub fn script() -> impl Strategy<Value = Script> {
+pub(crate) fn script() -> impl Strategy<Value = Script> {
     let steps = prop::collection::vec(step(), 1..5);
     (steps, any::<bool>(), any::<bool>(), prop::collection::vec(run(), 1..5), any::<u64>())
         .prop_map(|(steps, rules, human, runs, seed)| Script { steps, rules, human, runs, seed })
@@ -120,22 +120,22 @@ pub fn script() -> impl Strategy<Value = Script> {
 
 /// What came of one run.
 #[derive(Debug)]
-pub struct Ran {
-    pub sent: Vec<Sent>,
-    pub outcome: Result<RunOutcome, Box<Failure>>,
-    pub events: Vec<Event>,
-    pub deadline: Option<Instant>,
-    pub cancelled_at: Option<Instant>,
+pub(crate) struct Ran {
+    pub(crate) sent: Vec<Sent>,
+    pub(crate) outcome: Result<RunOutcome, Box<Failure>>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) cancelled_at: Option<Instant>,
     /// What was still held open when it was over.
-    pub open: usize,
+    pub(crate) open: usize,
     /// The numbers of the calls that were made of the tool.
-    pub acted: Vec<usize>,
+    pub(crate) acted: Vec<usize>,
     /// What a target's state had to forbid, and did not.
-    pub broken: Vec<String>,
+    pub(crate) broken: Vec<String>,
 }
 
 impl Ran {
-    pub fn attempts(&self) -> Option<Vec<Attempted>> {
+    pub(crate) fn attempts(&self) -> Option<Vec<Attempted>> {
         match &self.outcome {
             Ok(RunOutcome::Completed(report)) => Some(report.provenance.attempts.clone()),
             Ok(RunOutcome::Suspended(_)) => None,
@@ -143,7 +143,7 @@ impl Ran {
         }
     }
 
-    pub fn spent(&self) -> Spend {
+    pub(crate) fn spent(&self) -> Spend {
         match &self.outcome {
             Ok(RunOutcome::Completed(report)) => report.spent,
             Ok(RunOutcome::Suspended(suspended)) => suspended.spent,
@@ -151,7 +151,7 @@ impl Ran {
         }
     }
 
-    pub fn text(&self) -> Option<String> {
+    pub(crate) fn text(&self) -> Option<String> {
         match &self.outcome {
             Ok(RunOutcome::Completed(report)) => Some(report.text().into_owned()),
             _ => None,
@@ -163,7 +163,7 @@ impl Ran {
 type Cooling = Arc<Mutex<BTreeMap<TargetKey, Instant>>>;
 
 /// Plays the script on a paused clock.
-pub async fn play(script: &Script) -> Vec<Ran> {
+pub(crate) async fn play(script: &Script) -> Vec<Ran> {
     let log = Log::default();
     let targets = Targets::with_seed(BreakerSettings::default(), script.seed);
     let broken: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -263,7 +263,7 @@ fn watch_cooling(targets: &Targets, cooling: &Cooling, broken: &Mutex<Vec<String
 }
 
 /// An event without what differs from run to run.
-pub fn plain(event: &Event) -> (CallPath, u64, String) {
+pub(crate) fn plain(event: &Event) -> (CallPath, u64, String) {
     let kind = match &event.kind {
         EventKind::Waiting { pending } => format!("waiting {} {:?}", pending.id.name, pending.kind),
         kind => format!("{kind:?}"),
@@ -272,7 +272,7 @@ pub fn plain(event: &Event) -> (CallPath, u64, String) {
 }
 
 /// Whether a text discloses what it must not.
-pub fn discloses(text: &str) -> bool {
+pub(crate) fn discloses(text: &str) -> bool {
     let words = ["model-", "north", "south", "gold", "lead"];
     SECRET.split(' ').chain(words).any(|word| text.contains(word))
 }

@@ -4,19 +4,19 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agent_core::{
-    ChatModel, ChatRequest, Chunk, Finish, FinishReason, MicroUsd, ModelError, ModelErrorClass, ModelInfo, ModelStream, Price,
-    RunContext, Tokens, Usage,
+    ChatModel, ChatRequest, Chunk, Finish, FinishReason, MicroUsd, ModelError, ModelErrorClass, ModelInfo, ModelStream,
+    Price, RunContext, Tokens, Usage,
 };
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, sleep};
 
 /// What no error may disclose.
-pub const SECRET: &str = "http://10.7.7.7:4000/v1 sk-secret-4242";
+pub(crate) const SECRET: &str = "http://10.7.7.7:4000/v1 sk-secret-4242";
 
 /// What a model does when it is asked.
 #[derive(Debug, Clone)]
-pub enum Deed {
+pub(crate) enum Deed {
     /// Answers in so many words, each after this time.
     Says(u32, Duration),
     /// Calls the tool `act`.
@@ -41,35 +41,35 @@ pub enum Deed {
 
 /// One call that reached a model.
 #[derive(Debug, Clone)]
-pub struct Sent {
-    pub step: String,
+pub(crate) struct Sent {
+    pub(crate) step: String,
     /// Its number among all calls, which stands in every word that came of it.
-    pub number: usize,
-    pub at: Instant,
-    pub input: Tokens,
+    pub(crate) number: usize,
+    pub(crate) at: Instant,
+    pub(crate) input: Tokens,
     /// Whether its stream came to a complete end.
-    pub completed: bool,
-    /// Whether it is still held open.
-    pub open: bool,
+    pub(crate) completed: bool,
+    /// When it was let go.
+    pub(crate) ended: Option<Instant>,
 }
 
 /// What reached all models.
 #[derive(Debug, Clone, Default)]
-pub struct Log(Arc<Mutex<Vec<Sent>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<Sent>>>);
 
 impl Log {
-    pub fn sent(&self) -> Vec<Sent> {
+    pub(crate) fn sent(&self) -> Vec<Sent> {
         self.0.lock().unwrap().clone()
     }
 
-    pub fn open(&self) -> usize {
-        self.sent().iter().filter(|sent| sent.open).count()
+    pub(crate) fn open(&self) -> usize {
+        self.sent().iter().filter(|sent| sent.ended.is_none()).count()
     }
 
     fn begin(&self, step: &str, input: Tokens) -> Opened {
         let mut all = self.0.lock().unwrap();
         let number = all.len();
-        all.push(Sent { step: step.to_owned(), number, at: Instant::now(), input, completed: false, open: true });
+        all.push(Sent { step: step.to_owned(), number, at: Instant::now(), input, completed: false, ended: None });
         Opened { log: self.clone(), number }
     }
 }
@@ -88,7 +88,7 @@ impl Opened {
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        self.log.0.lock().unwrap()[self.number].open = false;
+        self.log.0.lock().unwrap()[self.number].ended = Some(Instant::now());
     }
 }
 
@@ -96,7 +96,7 @@ type Watch = Arc<dyn Fn(&ModelInfo) + Send + Sync>;
 
 /// A model that does one deed after the other, and the last one for ever.
 #[derive(Clone)]
-pub struct Upstream {
+pub(crate) struct Upstream {
     info: ModelInfo,
     deeds: Arc<Mutex<Vec<Deed>>>,
     log: Log,
@@ -104,7 +104,7 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    pub fn new(provider: &str, name: &str, deeds: impl IntoIterator<Item = Deed>, log: &Log) -> Self {
+    pub(crate) fn new(provider: &str, name: &str, deeds: impl IntoIterator<Item = Deed>, log: &Log) -> Self {
         let price = Price::per_million(MicroUsd(1_000_000), MicroUsd(2_000_000));
         let mut deeds: Vec<Deed> = deeds.into_iter().collect();
         deeds.reverse();
@@ -112,13 +112,13 @@ impl Upstream {
         Self { info, deeds: Arc::new(Mutex::new(deeds)), log: log.clone(), watch: None }
     }
 
-    pub fn with_info(mut self, change: impl FnOnce(ModelInfo) -> ModelInfo) -> Self {
+    pub(crate) fn with_info(mut self, change: impl FnOnce(ModelInfo) -> ModelInfo) -> Self {
         self.info = change(self.info);
         self
     }
 
     /// Calls `watch` whenever something reaches it.
-    pub fn watched(mut self, watch: impl Fn(&ModelInfo) + Send + Sync + 'static) -> Self {
+    pub(crate) fn watched(mut self, watch: impl Fn(&ModelInfo) + Send + Sync + 'static) -> Self {
         self.watch = Some(Arc::new(watch));
         self
     }
@@ -151,7 +151,8 @@ impl ChatModel for Upstream {
             ]
         };
         let call = |complete: bool| {
-            let arguments = if complete { format!("{{\"number\":{number}}}") } else { format!("{{\"number\":{number}") };
+            let arguments =
+                if complete { format!("{{\"number\":{number}}}") } else { format!("{{\"number\":{number}") };
             [
                 Play::Chunk(Chunk::CallStart { index: 0, id: String::new(), name: "act".into() }, Duration::ZERO),
                 Play::Chunk(Chunk::CallArguments { index: 0, text: arguments }, Duration::ZERO),

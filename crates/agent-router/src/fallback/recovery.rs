@@ -1,0 +1,130 @@
+//! What becomes of an agent's failure, by the failure table.
+
+use std::fmt;
+use std::sync::Arc;
+
+use agent_core::{AgentError, Conversation, PendingKind, Recovered, Recovery, RunContext};
+use async_trait::async_trait;
+
+use super::model::FallbackModel;
+use super::rules::{Asked, Rules};
+use super::table::{FailureClass, FailureTable};
+
+/// Decides by the [`FailureTable`] what becomes of an agent's failure: rules answer, a person does, or it fails.
+///
+/// It is for what a plan of models cannot know: answers that never fitted, turns that ran out, a conversation that cannot be made
+/// to fit, a plan whose models all failed. A failure that it leaves goes to the agent's
+/// [`DeadLetters`](agent_core::DeadLetters), if it has some.
+///
+/// ```
+/// use agent_core::{Caller, MainAgent};
+/// use agent_router::{DecisionRow, DecisionTable, TableRecovery};
+/// # use testkit::{Line, ScriptedModel};
+/// # use agent_core::ModelErrorClass;
+/// # let model = ScriptedModel::new([Line::fails(ModelErrorClass::Auth)]);
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+/// let closed = DecisionTable::new([DecisionRow::new("We open at nine.").with_any(["open"])])?;
+/// let recovery = TableRecovery::new().with_rules(closed).with_human("Please answer this customer.");
+/// let desk = MainAgent::builder("desk", model).recovery(recovery).build()?;
+/// let outcome = desk.run("When do you open?", Caller::new("acme", "ann")?).await?;
+/// assert_eq!(outcome.to_string(), "We open at nine.");
+/// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct TableRecovery {
+    table: FailureTable,
+    rules: Vec<Arc<dyn Rules>>,
+    human: Option<Arc<str>>,
+    review: Review,
+}
+
+/// Whether a person sees what rules answer before it counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Review {
+    #[default]
+    No,
+    Yes,
+}
+
+impl TableRecovery {
+    /// Every failure fails, until there are rules or a person.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The table and the person of a plan.
+    #[must_use]
+    pub fn of(plan: &FallbackModel) -> Self {
+        Self { table: plan.table().clone(), human: plan.human(), ..Self::default() }
+    }
+
+    /// The same by another table.
+    #[must_use]
+    pub fn with_table(mut self, table: FailureTable) -> Self {
+        self.table = table;
+        self
+    }
+
+    /// The same with further rules. The first ones that have an answer give it.
+    #[must_use]
+    pub fn with_rules(mut self, rules: impl Rules + 'static) -> Self {
+        self.rules.push(Arc::new(rules));
+        self
+    }
+
+    /// The same with a person, who is asked this where no rule answers.
+    #[must_use]
+    pub fn with_human(mut self, question: impl Into<Arc<str>>) -> Self {
+        self.human = Some(question.into());
+        self
+    }
+
+    /// The same, where a person agrees to what rules answer, changes it, or refuses it, before it counts.
+    #[must_use]
+    pub fn with_review(mut self) -> Self {
+        self.review = Review::Yes;
+        self
+    }
+}
+
+#[async_trait]
+impl Recovery for TableRecovery {
+    async fn recover(&self, error: &AgentError, conversation: &Conversation, cx: &RunContext) -> Recovered {
+        let row = self.table.row(FailureClass::of(error));
+        let code = error.code();
+        if row.rules {
+            let message = conversation.last_user_message().map(|message| message.joined_text()).unwrap_or_default();
+            let asked = Asked::new(&message, conversation, &cx.caller().tenant).with_cause(&code);
+            for rules in &self.rules {
+                let Some(answer) = rules.answer(&asked).await else { continue };
+                return match self.review {
+                    Review::No => Recovered::Answer(answer),
+                    Review::Yes => Recovered::Ask(PendingKind::Approval {
+                        what: "answer".into(),
+                        proposed: Arc::new(answer),
+                        reason: "rules answer in the model's place".into(),
+                        schema: None,
+                        approved_by: Vec::new(),
+                    }),
+                };
+            }
+        }
+        match &self.human {
+            Some(question) if row.human => Recovered::Ask(PendingKind::question(question.clone())),
+            _ => Recovered::Fail,
+        }
+    }
+}
+
+impl fmt::Debug for TableRecovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TableRecovery")
+            .field("rules", &self.rules.len())
+            .field("human", &self.human)
+            .field("review", &self.review)
+            .finish_non_exhaustive()
+    }
+}
