@@ -86,7 +86,12 @@ async fn of_many_that_replay_at_once_one_does() {
     let (stores, folder) = stores().await;
     for (letters, is_file) in stores.into_iter().zip([false, true]) {
         let (switch, tool) = (Switch::default(), refund());
-        let run = desk(&switch, &tool, letters.clone()).run("Refund A-1042.", caller()).await.unwrap_err().dead_letter.unwrap();
+        let run = desk(&switch, &tool, letters.clone())
+            .run("Refund A-1042.", caller())
+            .await
+            .unwrap_err()
+            .dead_letter
+            .unwrap();
         switch.up.store(true, Ordering::Relaxed);
         let mut replays = Vec::new();
         for _ in 0..20 {
@@ -180,7 +185,8 @@ fn what_was_stopped_or_refused_is_no_dead_letter() {
         let desk = desk(&switch, &tool, letters.clone());
         let token = tokio_util::sync::CancellationToken::new();
         token.cancel();
-        let request = agent_core::Request::new("Refund A-1042.").with_options(RunOptions::default().with_cancellation(token));
+        let request =
+            agent_core::Request::new("Refund A-1042.").with_options(RunOptions::default().with_cancellation(token));
         let cancelled = desk.run(request, caller()).await.unwrap_err();
         assert_eq!((cancelled.code().as_str(), cancelled.dead_letter), ("run.cancelled", None));
         assert!(letters.list(&caller().tenant, None, 10).await.unwrap().is_empty());
@@ -250,7 +256,8 @@ fn a_store_that_fails_hides_neither_the_failure_nor_the_outcome() {
         let desk = desk(&switch, &tool, store(false, true));
         let run = desk.run("Refund A-1042.", caller()).await.unwrap_err().dead_letter.unwrap();
         switch.up.store(true, Ordering::Relaxed);
-        let Err(ReplayError::Unsettled { outcome, .. }) = desk.replay(run, caller(), RunOptions::default()).await else {
+        let Err(ReplayError::Unsettled { outcome, .. }) = desk.replay(run, caller(), RunOptions::default()).await
+        else {
             panic!("it was noted")
         };
         assert_eq!(outcome.to_string(), "It is refunded.");
