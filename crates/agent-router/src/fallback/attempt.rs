@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use agent_core::{
@@ -128,15 +128,20 @@ impl Live {
 
     /// Waits for the next piece.
     pub(super) async fn read(&mut self, cx: &RunContext) -> Result<Read, Failed> {
-        let chunk = poll_fn(|task| self.poll_chunk(task, cx)).await?;
-        let Some(attempt) = &mut self.attempt else { return Err(self.fail(cut(), true)) };
+        poll_fn(|task| self.poll_read(task, cx)).await
+    }
+
+    /// The same, polled.
+    pub(super) fn poll_read(&mut self, task: &mut Context<'_>, cx: &RunContext) -> Poll<Result<Read, Failed>> {
+        let chunk = ready!(self.poll_chunk(task, cx))?;
+        let Some(attempt) = &mut self.attempt else { return Poll::Ready(Err(self.fail(cut(), true))) };
         if let Err(error) = attempt.push(&chunk) {
-            return Err(self.fail(error, true));
+            return Poll::Ready(Err(self.fail(error, true)));
         }
-        match chunk {
+        Poll::Ready(match chunk {
             Chunk::Finish(finish) => self.finish(finish),
             chunk => Ok(Read::More(chunk)),
-        }
+        })
     }
 
     fn poll_chunk(&mut self, task: &mut Context<'_>, cx: &RunContext) -> Poll<Result<Chunk, Failed>> {

@@ -3,7 +3,9 @@
 mod attempt;
 mod breaker;
 mod chain;
+mod choose;
 mod decision_table;
+mod follow;
 mod limiter;
 mod model;
 mod progress;

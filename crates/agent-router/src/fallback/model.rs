@@ -122,6 +122,11 @@ impl FallbackModel {
         &self.plan.table
     }
 
+    /// The steps that are rules, in order.
+    pub(super) fn rules(&self) -> impl Iterator<Item = Arc<dyn ChatModel>> {
+        self.plan.steps.iter().filter(|step| !step.is_model()).map(|step| step.model.clone())
+    }
+
     /// What a person is asked at the end of the plan, if one is.
     pub(super) fn human(&self) -> Option<Arc<str>> {
         self.plan.human.clone()

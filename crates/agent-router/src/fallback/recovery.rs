@@ -3,8 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use agent_core::{AgentError, Conversation, PendingKind, Recovered, Recovery, RunContext};
+use agent_core::{
+    AgentError, ChatModel, ChatRequest, Conversation, PendingKind, Recovered, Recovery, RunContext, collect,
+};
 use async_trait::async_trait;
+use serde_json::Value;
 
 use super::model::FallbackModel;
 use super::rules::{Asked, Rules};
@@ -35,9 +38,32 @@ use super::table::{FailureClass, FailureTable};
 #[derive(Clone, Default)]
 pub struct TableRecovery {
     table: FailureTable,
-    rules: Vec<Arc<dyn Rules>>,
+    rules: Vec<Answering>,
     human: Option<Arc<str>>,
     review: Review,
+}
+
+/// What answers by rules.
+#[derive(Clone)]
+enum Answering {
+    Rules(Arc<dyn Rules>),
+    /// A model of rules, which costs nothing.
+    Model(Arc<dyn ChatModel>),
+}
+
+impl Answering {
+    async fn answer(&self, asked: &Asked<'_>, cx: &RunContext) -> Option<Value> {
+        let model = match self {
+            Self::Rules(rules) => return rules.answer(asked).await,
+            Self::Model(model) => model,
+        };
+        let request = ChatRequest::new(asked.conversation.clone());
+        let (reply, _) = collect(model.stream(request, cx).await.ok()?).await.ok()?;
+        let text = reply.joined_text();
+        // A value is written as JSON by rules that speak as a model.
+        let value = serde_json::from_str(&text).ok().filter(|value: &Value| value.is_object() || value.is_array());
+        (!text.trim().is_empty()).then(|| value.unwrap_or_else(|| text.into()))
+    }
 }
 
 /// Whether a person sees what rules answer before it counts.
@@ -55,10 +81,11 @@ impl TableRecovery {
         Self::default()
     }
 
-    /// The table and the person of a plan.
+    /// The table, the rules and the person of a plan, for the failures that the plan does not see.
     #[must_use]
     pub fn of(plan: &FallbackModel) -> Self {
-        Self { table: plan.table().clone(), human: plan.human(), ..Self::default() }
+        let rules = plan.rules().map(Answering::Model).collect();
+        Self { table: plan.table().clone(), rules, human: plan.human(), ..Self::default() }
     }
 
     /// The same by another table.
@@ -71,7 +98,7 @@ impl TableRecovery {
     /// The same with further rules. The first ones that have an answer give it.
     #[must_use]
     pub fn with_rules(mut self, rules: impl Rules + 'static) -> Self {
-        self.rules.push(Arc::new(rules));
+        self.rules.push(Answering::Rules(Arc::new(rules)));
         self
     }
 
@@ -99,7 +126,7 @@ impl Recovery for TableRecovery {
             let message = conversation.last_user_message().map(|message| message.joined_text()).unwrap_or_default();
             let asked = Asked::new(&message, conversation, &cx.caller().tenant).with_cause(&code);
             for rules in &self.rules {
-                let Some(answer) = rules.answer(&asked).await else { continue };
+                let Some(answer) = rules.answer(&asked, cx).await else { continue };
                 return match self.review {
                     Review::No => Recovered::Answer(answer),
                     Review::Yes => Recovered::Ask(PendingKind::Approval {

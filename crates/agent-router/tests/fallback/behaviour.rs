@@ -195,6 +195,47 @@ fn a_step_whose_window_is_too_small_is_left_out() {
 }
 
 #[test]
+fn a_conversation_that_is_too_long_is_shortened_before_rules_answer() {
+    paused(async {
+        let log = Log::default();
+        let plan = FallbackModel::builder("plan").step(Upstream::new(
+            "north",
+            "first",
+            [fails(Class::ContextOverflow), SAYS],
+            &log,
+        ));
+        let plan = plan.step(RulesModel::new("rules", rules(|_| Some("By rule.".into())))).build().unwrap();
+        let alone = MainAgent::builder("desk", plan.clone()).build().unwrap();
+        assert_eq!(alone.run("Hello?", caller()).await.unwrap_err().code().as_str(), "context.does_not_fit");
+        let desk = MainAgent::builder("desk", plan.clone()).context_policy(Shortening).build().unwrap();
+        let report = desk.run("Hello?", caller()).await.unwrap().into_report().unwrap();
+        assert_eq!((report.provenance.fallback_path().as_str(), &*asked(&log)), ("model", "first first"));
+        // What cannot be shortened is answered by the plan's rules all the same.
+        let plan =
+            FallbackModel::builder("plan").step(Upstream::new("north", "first", [fails(Class::ContextOverflow)], &log));
+        let plan = plan.step(RulesModel::new("rules", rules(|_| Some("By rule.".into())))).build().unwrap();
+        let desk = MainAgent::builder("desk", plan.clone()).recovery(TableRecovery::of(&plan)).build().unwrap();
+        let report = desk.run("Hello?", caller()).await.unwrap().into_report().unwrap();
+        assert_eq!((&*report.text(), report.provenance.fallback_path().as_str()), ("By rule.", "model>rule"));
+    });
+}
+
+/// Finds room when the model asks for it.
+struct Shortening;
+
+#[agent_core::async_trait]
+impl agent_core::ContextPolicy for Shortening {
+    async fn fit(
+        &self,
+        request: agent_core::FitRequest<'_>,
+        _: &RunContext,
+    ) -> Result<agent_core::Fitted, agent_core::ContextError> {
+        let (before, after) = (Tokens(2), Tokens(2).minus(Tokens(request.overflows.into())));
+        Ok(agent_core::Fitted::new(request.conversation.clone(), before, after))
+    }
+}
+
+#[test]
 fn a_model_that_cannot_call_functions_is_left_out_when_there_are_some() {
     paused(async {
         let (_, log) = single([]);
