@@ -19,6 +19,7 @@ const USAGE: &str = "tasks:
   soak properties    100,000 cases of the run's property test (ADJUTANT_CASES sets another number)
   soak drops         the drop tests of the run, 200 times
   soak graphs        2,000 random graphs, each run in three ways (ADJUTANT_CASES sets another number)
+  soak fallback      10,000 scripts of failures for each invariant of the plan of fallbacks (ADJUTANT_CASES likewise)
   soak decoder       1,000,000 streams of the gateway adapter's decoder, each split in several ways (ADJUTANT_CASES likewise)
   peers rig          speed and memory of the core beside rig (release build, some minutes)
   peers gateway      CPU time of the gateway adapter beside bare reqwest, async-openai and rig (likewise)
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         ["integration", "litellm"] => backends::with("litellm", Some(&mut cargo_command(INTEGRATION))),
         ["soak", "properties"] => soak(100_000, &["-p", "adjutant-agent-core", "--test", "properties"]),
         ["soak", "graphs"] => soak(2_000, &["--release", "-p", "adjutant-agent-core", "--test", "graph_properties"]),
+        ["soak", "fallback"] => soak(10_000, &["--release", "-p", "adjutant-agent-router", "--test", "fallback"]),
         ["soak", "decoder"] => soak(1_000_000, &["--release", "-p", "adjutant-model-litellm", "--test", "decoder"]),
         ["soak", "drops"] => (0..200).try_for_each(|_| {
             cargo(&[

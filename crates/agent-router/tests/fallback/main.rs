@@ -3,6 +3,7 @@
 
 mod behaviour;
 mod breaker;
+mod golden;
 mod invariants;
 mod script;
 mod upstream;
