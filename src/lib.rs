@@ -29,7 +29,7 @@
 //! The root holds what most hosts need. Everything else has its place in the crates below:
 //!
 //! - [`agent_core`]: domain types, the ports that a host or an adapter implements, and the run.
-//! - [`agent_router`]: [`RuleModel`], which answers without a model.
+//! - [`agent_router`]: [`FallbackModel`], which is a plan of models, rules and people; [`RuleModel`], which answers without a model.
 //! - `model_litellm`, with the feature `litellm`: models and embeddings over HTTP, by LiteLLM or any other OpenAI-compatible server.
 
 pub use agent_core;
@@ -41,7 +41,7 @@ pub use agent_core::{
     AnswerValue, CallError, Caller, Effect, Failure, Limits, MainAgent, MicroUsd, Report, Request, Resume, RunContext,
     RunOptions, RunOutcome, RunState, Tokens, sub_agent, tool, with,
 };
-pub use agent_router::RuleModel;
+pub use agent_router::{FallbackModel, RuleModel};
 
 /// The README's examples, compiled and run as documentation tests.
 #[cfg(doctest)]
@@ -52,6 +52,11 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/graphs.md")]
 struct Graphs;
+
+/// The examples of the page on fallback.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/fallback.md")]
+struct Fallback;
 
 /// The examples of the page on models.
 #[cfg(all(doctest, feature = "litellm"))]

@@ -37,12 +37,16 @@ pub(super) async fn supervise(
     let span = span(agent, &cx);
     let working = live(agent, &mut state, revived, &cx).instrument(span.clone());
     let ended = cx.until_stopped(token, working).await;
-    let concluded = conclude(agent, *state, ended, &cx, &span);
-    match (&agent.dead_letters, concluded) {
-        (Some(letters), Err(failure)) if replay::is_for_good(&failure.error) => {
+    // Nothing of what it ended with is kept across the wait, since there are many runs.
+    let failure = match conclude(agent, *state, ended, &cx, &span) {
+        Ok(outcome) => return Ok(outcome),
+        Err(failure) => failure,
+    };
+    match &agent.dead_letters {
+        Some(letters) if replay::is_for_good(&failure.error) => {
             Err(Box::pin(replay::keep(&**letters, failure, &cx)).await)
         }
-        (_, concluded) => concluded,
+        _ => Err(failure),
     }
 }
 

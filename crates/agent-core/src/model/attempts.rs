@@ -9,7 +9,8 @@ use crate::provenance::Attempted;
 /// The attempts left for one turn of an agent. Shared by all clones: repairs, retries and fallbacks draw on the same number.
 #[derive(Debug, Clone)]
 pub struct Attempts {
-    shared: Arc<Shared>,
+    /// `None` where nobody counts.
+    shared: Option<Arc<Shared>>,
 }
 
 #[derive(Debug)]
@@ -19,49 +20,69 @@ struct Shared {
     made: Mutex<Vec<Attempted>>,
 }
 
+/// How many attempts are remembered until somebody takes them: more than any turn has.
+const MOST_MADE: usize = 1_000;
+
 impl Attempts {
     /// This many attempts, the first one included.
     #[must_use]
     pub fn new(attempts: u32) -> Self {
-        Self { shared: Arc::new(Shared { left: AtomicU32::new(attempts), made: Mutex::default() }) }
+        Self { shared: Some(Arc::new(Shared { left: AtomicU32::new(attempts), made: Mutex::default() })) }
     }
 
-    /// As many as a caller likes: what holds outside of a Main Agent's turns.
+    /// As many as a caller likes, of which the last 1,000 are remembered: what holds outside of a Main Agent's turns.
     #[must_use]
     pub fn unbounded() -> Self {
         Self::new(u32::MAX)
     }
 
+    /// As many as a caller likes, which nobody asks about: what holds in the calls of tools, of which there are many.
+    pub(crate) const fn uncounted() -> Self {
+        Self { shared: None }
+    }
+
+    pub(crate) const fn are_counted(&self) -> bool {
+        self.shared.is_some()
+    }
+
     /// Takes one attempt. `false` when none is left.
     #[must_use]
     pub fn take(&self) -> bool {
-        let left = &self.shared.left;
-        left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| match left {
+        let Some(shared) = &self.shared else { return true };
+        let take = |left| match left {
             u32::MAX => Some(left),
             left => left.checked_sub(1),
-        })
-        .is_ok()
+        };
+        shared.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
     /// Sets how many are left.
     pub(crate) fn refill(&self, attempts: u32) {
-        self.shared.left.store(attempts, Ordering::Relaxed);
+        if let Some(shared) = &self.shared {
+            shared.left.store(attempts, Ordering::Relaxed);
+        }
     }
 
     /// How many are left.
     #[must_use]
     pub fn left(&self) -> u32 {
-        self.shared.left.load(Ordering::Relaxed)
+        self.shared.as_ref().map_or(u32::MAX, |shared| shared.left.load(Ordering::Relaxed))
     }
 
     /// Notes an attempt that was made.
     pub(crate) fn note(&self, attempt: Attempted) {
-        attempt.append_to(&mut self.shared.made.lock().unwrap_or_else(PoisonError::into_inner));
+        let Some(shared) = &self.shared else { return };
+        let mut made = shared.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.len() >= MOST_MADE {
+            made.remove(0);
+        }
+        attempt.append_to(&mut made);
     }
 
     /// Takes what was noted since this was called last.
     #[must_use]
     pub fn take_made(&self) -> Vec<Attempted> {
-        mem::take(&mut *self.shared.made.lock().unwrap_or_else(PoisonError::into_inner))
+        let Some(shared) = &self.shared else { return Vec::new() };
+        mem::take(&mut *shared.made.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -153,6 +153,7 @@ impl RunContext {
             };
             place.origin = Arc::new(Origin::new(place.origin.path.clone(), Arc::new(identity)));
             place.lease = lease;
+            place.attempts = Attempts::unbounded();
         })
     }
 
@@ -168,7 +169,7 @@ impl RunContext {
             deadline: sooner(above.deadline, deadline),
             cancellation: OnceLock::new(),
             emitter: Arc::new(Emitter::new(above.run.revision)),
-            attempts: Attempts::unbounded(),
+            attempts: Attempts::uncounted(),
         };
         change(&mut place);
         Self { place: Arc::new(place) }
@@ -177,7 +178,7 @@ impl RunContext {
     /// The same place, for a Main Agent that is called there: with a policy and a profile of its own, where it has them.
     pub(crate) fn for_main_agent(&self, profile: &Profile, policy: Option<&Arc<dyn Policy>>) -> Self {
         let here = &self.place;
-        if policy.is_none() && *profile == Profile::default() {
+        if policy.is_none() && *profile == Profile::default() && here.attempts.are_counted() {
             return self.clone();
         }
         let origin = match profile {
@@ -197,7 +198,11 @@ impl RunContext {
             deadline: here.deadline,
             cancellation: OnceLock::new(),
             emitter: here.emitter.clone(),
-            attempts: here.attempts.clone(),
+            attempts: match here.attempts.are_counted() {
+                true => here.attempts.clone(),
+                // A host's tool that runs an agent.
+                false => Attempts::unbounded(),
+            },
         };
         Self { place: Arc::new(place) }
     }
