@@ -101,3 +101,41 @@ fn an_answer_that_had_no_room_is_not_asked_for_again() {
     let shown = format!("{failed:?}");
     assert!(!shown.contains("secret question") && shown.contains("entries: 1"), "{shown}");
 }
+
+/// A tool that runs an agent of its own below the call.
+struct Runs(agent_core::MainAgent, agent_core::FunctionSpec);
+
+#[agent_core::async_trait]
+impl agent_core::Tool for Runs {
+    fn spec(&self) -> &agent_core::FunctionSpec {
+        &self.1
+    }
+
+    async fn call(
+        &self,
+        input: &serde_json::Value,
+        cx: &RunContext,
+    ) -> Result<agent_core::ToolOutput, agent_core::CallError> {
+        let begin = agent_core::Begin::Start { input: std::sync::Arc::new(input.clone()) };
+        match agent_core::SubAgent::run(&self.0, begin, cx).await {
+            Ok(_) => Ok(agent_core::ToolOutput::Done("done".into())),
+            Err(error) => Err(agent_core::CallError::tell(error.code().to_string())),
+        }
+    }
+}
+
+#[test]
+fn an_agent_that_a_tool_runs_has_attempts_of_its_own() {
+    let garbled = testkit::FnModel::new(|_| testkit::Line::fails(ModelErrorClass::Malformed));
+    let inner = agent_core::MainAgent::builder("inner", garbled).build().unwrap();
+    let spec = testkit::RecordingTool::new("runs");
+    let runs = Runs(inner, agent_core::Tool::spec(&spec).clone());
+    let model = testkit::ScriptedModel::new([
+        testkit::Line::call("runs", serde_json::json!({})),
+        testkit::Line::text("So be it."),
+    ]);
+    let desk = agent_core::MainAgent::builder("desk", model).tool(runs).build().unwrap();
+    let report = paused(desk.run("Go", testkit::caller())).unwrap().into_report().unwrap();
+    // Three attempts of the inner one, two of the outer one.
+    assert_eq!((report.spent.model_calls, report.provenance.model_calls()), (5, 2));
+}
