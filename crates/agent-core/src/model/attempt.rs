@@ -41,39 +41,57 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Takes an attempt and reserves budget: the estimated input and the maximum output, which is clamped in `request` to what the
-    /// budget leaves. `step` is the step of a plan, where there is one.
+    /// Reserves budget for this request: the estimated input and the maximum output, which is clamped in `request` to what the
+    /// budget leaves. Waits for what others will settle.
     ///
     /// # Errors
     ///
-    /// [`AgentError::Model`] with [`AttemptsExhausted`](ModelErrorClass::AttemptsExhausted) or
-    /// [`Unpriced`](ModelErrorClass::Unpriced), [`AgentError::Budget`] when there is no room, [`AgentError::Deadline`] when the time
-    /// is over. Nothing was taken or sent then.
+    /// [`AgentError::Model`] with [`Unpriced`](ModelErrorClass::Unpriced), [`AgentError::Budget`] when there is no room,
+    /// [`AgentError::Deadline`] when the time is over.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future takes and reserves nothing.
-    pub async fn begin(
+    /// Dropping the future reserves nothing.
+    pub async fn reserve(
         info: &ModelInfo,
-        step: Option<&Arc<str>>,
         request: &mut ChatRequest,
         cx: &RunContext,
-    ) -> Result<Self, AgentError> {
+    ) -> Result<Reservation, AgentError> {
         let input = request.estimate_input();
-        let reservation = cx.reserve_clamped(|| clamp(info, request, input, cx)).await?;
+        cx.reserve_clamped(|| clamp(info, request, input, cx)).await
+    }
+
+    /// Takes an attempt and begins it, with what was [reserved](Self::reserve) for this request. `step` is the step of a plan, where
+    /// there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`AgentError::Model`] with [`AttemptsExhausted`](ModelErrorClass::AttemptsExhausted), [`AgentError::Deadline`] and
+    /// [`AgentError::Cancelled`] when the run must stop. Nothing was taken or told then, and nothing may be sent.
+    pub fn begin(
+        info: &ModelInfo,
+        step: Option<&Arc<str>>,
+        request: &ChatRequest,
+        reservation: Reservation,
+        cx: &RunContext,
+    ) -> Result<Self, AgentError> {
         // Only now, since waiting for the budget may have taken the time.
         cx.ensure_may_go_on()?;
         if !cx.attempts().take() {
             let message = "the attempts for this turn are used up";
             return Err(ModelError::new(ModelErrorClass::AttemptsExhausted, message).into());
         }
+        let input = request.estimate_input();
         let mut attempt = Self::start(info, step, input, Some(reservation), cx);
         attempt.observe(attempt.spend(&Usage::new(input, Tokens::ZERO)));
         Ok(attempt)
     }
 
-    /// An attempt that takes nothing of attempts and budget: of rules that run in process, which answer when nothing is left.
+    /// An attempt that needs no budget, and no attempt either where none is left: of rules that run in process, which answer when
+    /// nothing else can.
     pub fn free(info: &ModelInfo, step: Option<&Arc<str>>, cx: &RunContext) -> Self {
+        // Without this, rules whose answers do not fit would be asked for ever.
+        let _ = cx.attempts().take();
         Self::start(info, step, Tokens::ZERO, None, cx)
     }
 

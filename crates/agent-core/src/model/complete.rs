@@ -34,7 +34,8 @@ pub async fn complete(
     if info.metering == Metering::Own {
         return Box::pin(relay(model, request, cx)).await;
     }
-    let mut attempt = Attempt::begin(info, None, &mut request, cx).await?;
+    let reservation = Attempt::reserve(info, &mut request, cx).await?;
+    let mut attempt = Attempt::begin(info, None, &request, reservation, cx)?;
     let span = attempt.span().clone();
     let received = receive(model, request, &mut attempt, cx).instrument(span);
     match cx.within_deadline(received).await.and_then(|received| Ok(received?)) {

@@ -12,9 +12,12 @@ use tokio::time::Instant;
 
 use super::attempt::{Live, Read, open};
 use super::choose::Chosen;
+use super::limiter::Place;
 use super::model::Plan;
 use super::progress::Progress;
+use super::step::PlannedStep;
 use super::table::FailureClass;
+use super::targets::Pass;
 
 /// One request on its way down the plan.
 pub(super) struct Chain {
@@ -102,17 +105,12 @@ impl Chain {
     }
 
     /// Asks a step until its answer is committed to. `false` when it failed before that.
-    async fn attempt(&mut self, Chosen { place, pass }: Chosen) -> Result<bool, ModelError> {
+    async fn attempt(&mut self, Chosen { place, seat }: Chosen) -> Result<bool, ModelError> {
         let plan = self.plan.clone();
         let Some(step) = plan.steps.get(place) else { return Ok(false) };
         let mut request = self.request.clone().with_restarts(Restarts::Forbidden);
-        let attempt = match step.is_model() {
-            true => match Attempt::begin(step.info(), Some(&step.name), &mut request, &self.cx).await {
-                Ok(attempt) => attempt,
-                // Nothing was sent, and nothing is learnt about the model.
-                Err(error) => return self.refused(place, error).map(|()| false),
-            },
-            false => Attempt::free(step.info(), Some(&step.name), &self.cx),
+        let Some((attempt, pass)) = self.begin_attempt(place, step, seat, &mut request).await? else {
+            return Ok(false);
         };
         let bounds = self.bounds(place, step);
         let mut live = match open(step, place, attempt, pass, bounds, request, &self.cx).await {
@@ -139,6 +137,41 @@ impl Chain {
                     return Ok(true);
                 }
                 Err(failed) => return self.give_up(live, failed).map(|()| false),
+            }
+        }
+    }
+
+    /// Begins an attempt, once there is budget for it. `None` when it may not be made.
+    async fn begin_attempt(
+        &mut self,
+        place: usize,
+        step: &PlannedStep,
+        seat: Option<Place>,
+        request: &mut ChatRequest,
+    ) -> Result<Option<(Attempt, Option<Pass>)>, ModelError> {
+        let Some((target, seat)) = step.target.as_ref().zip(seat) else {
+            return Ok(Some((Attempt::free(step.info(), Some(&step.name), &self.cx), None)));
+        };
+        let reservation = match Attempt::reserve(step.info(), request, &self.cx).await {
+            Ok(reservation) => reservation,
+            Err(error) => {
+                seat.settle(Tokens::ZERO);
+                return self.refused(place, error).map(|()| None);
+            }
+        };
+        // Only now, since others may not wait for the budget of this run when it is the one that probes.
+        let pass = match target.pass(seat) {
+            Ok(pass) => pass,
+            Err(left_out) => {
+                self.skipped(place, step, left_out.code);
+                return Ok(None);
+            }
+        };
+        match Attempt::begin(step.info(), Some(&step.name), request, reservation, &self.cx) {
+            Ok(attempt) => Ok(Some((attempt, Some(pass)))),
+            Err(error) => {
+                pass.unused();
+                self.refused(place, error).map(|()| None)
             }
         }
     }

@@ -6,9 +6,10 @@ use agent_core::{ModelError, ModelErrorClass, RunContext};
 use tokio::time::Instant;
 
 use super::chain::{Bounds, Chain, stopped};
+use super::limiter::Place;
 use super::step::PlannedStep;
 use super::table::{FailureClass, NextStep, RunFailureClass};
-use super::targets::{LeftOut, Pass};
+use super::targets::LeftOut;
 
 /// How long is waited for a verdict that somebody else is about to get.
 const VERDICT: Duration = Duration::from_millis(50);
@@ -16,8 +17,8 @@ const VERDICT: Duration = Duration::from_millis(50);
 /// A step that may be asked.
 pub(super) struct Chosen {
     pub(super) place: usize,
-    /// `None` for rules.
-    pub(super) pass: Option<Pass>,
+    /// Its place among the calls that its limits allow. `None` for rules.
+    pub(super) seat: Option<Place>,
 }
 
 impl Chain {
@@ -58,7 +59,7 @@ impl Chain {
             if self.overflowed && self.cx.attempts().left() > 0 {
                 return Ok(None);
             }
-            return Ok(self.rules_may_answer().then_some(Chosen { place, pass: None }));
+            return Ok(self.rules_may_answer().then_some(Chosen { place, seat: None }));
         };
         if self.cx.attempts().left() == 0 {
             return Ok(None);
@@ -79,11 +80,11 @@ impl Chain {
         let output = self.request.max_output.or(step.info().max_output).unwrap_or_default();
         let tokens = self.input.plus(output);
         let admitted = match target.check() {
-            Ok(()) => target.admit(&self.cx.caller().tenant, tokens, self.cx.deadline()).await,
+            Ok(()) => target.seat(&self.cx.caller().tenant, tokens, self.cx.deadline()).await,
             Err(left_out) => Err(left_out),
         };
         let left_out = match admitted {
-            Ok(pass) => return Ok(Some(Chosen { place, pass: Some(pass) })),
+            Ok(seat) => return Ok(Some(Chosen { place, seat: Some(seat) })),
             Err(left_out) => left_out,
         };
         self.skipped(place, step, left_out.code);
@@ -158,8 +159,11 @@ impl Chain {
         let after = |time: Option<Duration>| time.and_then(|time| now.checked_add(time));
         let others = self.plan.steps.iter().zip(&self.progress).enumerate();
         let mut others = others.filter(|(other, (step, _))| *other > place && step.is_model());
+        let attempts_left = self.cx.attempts().left() > 0;
         let half = match self.cx.time_left() {
-            Some(left) if others.any(|(_, (_, progress))| !progress.is_over) => now.checked_add(left / 2),
+            Some(left) if attempts_left && others.any(|(_, (_, progress))| !progress.is_over) => {
+                now.checked_add(left / 2)
+            }
             _ => None,
         };
         Bounds { first_token: after(step.first_token), half, all: after(step.time), began: now }

@@ -133,7 +133,7 @@ impl Chain {
     pub(super) fn end(&mut self, soonest: Option<Instant>) -> ModelError {
         let attempts_left = self.cx.attempts().left() > 0;
         let error = match self.failed.take() {
-            _ if self.overflowed && attempts_left => {
+            _ if self.overflowed && attempts_left && self.others_may_answer() => {
                 return ModelError::new(ModelErrorClass::ContextOverflow, "the conversation is longer than its window");
             }
             Some(error) => error,
@@ -157,6 +157,11 @@ impl Chain {
             error.retry_after = Some(at.saturating_duration_since(Instant::now()));
         }
         error
+    }
+
+    /// Whether the last failure lets other models answer at all.
+    fn others_may_answer(&self) -> bool {
+        self.cause.is_none_or(|cause| self.plan.table.row(cause).next != NextStep::Never)
     }
 
     pub(super) fn is_answered_badly(&self) -> bool {

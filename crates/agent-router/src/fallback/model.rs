@@ -27,7 +27,7 @@ use super::targets::Targets;
 /// - What a model says is held back until something of it is to be read; then the model is committed to. When it fails after that,
 ///   the next one begins anew if the request [allows it](ChatRequest::restarts), which the Main Agent's does; texts are never joined.
 /// - Nothing is waited for that cannot be there before the deadline. When another step can answer now, only short times are waited.
-/// - Rules take no attempts and no budget, so that they can answer when nothing of these is left.
+/// - Rules need no attempt and no budget, so that they can answer when nothing of these is left.
 /// - It never suspends and never shortens a conversation: it fails as [`NeedsHuman`](agent_core::ModelErrorClass::NeedsHuman) or
 ///   [`ContextOverflow`](agent_core::ModelErrorClass::ContextOverflow), and the Main Agent does that.
 ///

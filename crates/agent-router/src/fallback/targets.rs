@@ -227,18 +227,22 @@ impl Target {
         self.breaker.check().map_err(resting)
     }
 
-    /// Waits for its limits and lets a call pass.
-    pub(super) async fn admit(
+    /// Waits for a place within its limits.
+    pub(super) async fn seat(
         &self,
         tenant: &TenantId,
         tokens: Tokens,
         until: Option<Instant>,
-    ) -> Result<Pass, LeftOut> {
-        let place = self.limiter.admit(tenant, tokens, until).await.map_err(|busy| LeftOut {
+    ) -> Result<Place, LeftOut> {
+        self.limiter.admit(tenant, tokens, until).await.map_err(|busy| LeftOut {
             code: "step.busy",
             ready_at: busy.ready_in.and_then(|wait| Instant::now().checked_add(wait)),
             is_passing: true,
-        })?;
+        })
+    }
+
+    /// Lets a call that has a place pass, if nothing was learnt meanwhile that forbids it.
+    pub(super) fn pass(&self, place: Place) -> Result<Pass, LeftOut> {
         let credential = self.credential.admit().map_err(dead)?;
         let permit = self.breaker.admit().map_err(resting)?;
         if permit.is_probe() {
@@ -358,6 +362,13 @@ pub(super) struct Pass {
     permit: Permit,
     credential: Permit,
     place: Place,
+}
+
+impl Pass {
+    /// Gives it back: nothing is sent.
+    pub(super) fn unused(self) {
+        self.place.settle(Tokens::ZERO);
+    }
 }
 
 fn dead(not_now: NotNow) -> LeftOut {

@@ -439,6 +439,59 @@ fn answers_that_do_not_fit_go_to_the_next_model_and_then_to_rules() {
 }
 
 #[test]
+fn rules_whose_answers_do_not_fit_are_not_asked_for_ever() {
+    paused(async {
+        let plan = FallbackModel::builder("plan").step(RulesModel::new("rules", rules(|_| Some("no sum".into()))));
+        let desk = MainAgent::builder("desk", plan.build().unwrap()).answer::<Sum>().build().unwrap();
+        assert_eq!(desk.run("How much?", caller()).await.unwrap_err().code().as_str(), "run.bad_answer");
+    });
+}
+
+#[test]
+fn what_a_content_policy_stopped_is_not_asked_again_because_something_else_was_too_small() {
+    paused(async {
+        let log = Log::default();
+        let tiny = Upstream::new("north", "tiny", [SAYS], &log).with_info(|info| info.with_context_window(Tokens(2)));
+        let plan = FallbackModel::builder("plan").step(tiny);
+        let plan = plan.step(Upstream::new("south", "large", [fails(Class::ContentPolicy)], &log)).build().unwrap();
+        let desk = MainAgent::builder("desk", plan).context_policy(Shortening).build().unwrap();
+        let failure = desk.run("Hello?", caller()).await.unwrap_err();
+        assert_eq!((failure.code().as_str(), &*asked(&log)), ("model.content_policy", "large"));
+    });
+}
+
+#[test]
+fn a_probe_does_not_wait_for_the_budget_of_its_run() {
+    paused(async {
+        let log = Log::default();
+        let deeds = std::iter::repeat_n(fails(Class::Unreachable), 5).chain([SAYS]);
+        let plan = FallbackModel::builder("plan").step(Upstream::new("north", "first", deeds, &log)).build().unwrap();
+        let request = || ChatRequest::new(Conversation::new().say("Hello?"));
+        for _ in 0..3 {
+            let cx = RunContext::standalone(caller());
+            let _ = tokio::time::timeout(Duration::from_millis(500), agent_core::complete(&plan, request(), &cx)).await;
+        }
+        assert_eq!(log.sent().len(), 5);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        // The first one's run has no budget until another call of it settles, in an hour.
+        let lease = Lease::root(Limits::none().with_tokens(Tokens(150)));
+        let held = lease.reserve(agent_core::Spend::of_tokens(Tokens(149))).await.unwrap();
+        let poor = RunContext::standalone_with(caller(), lease, Vec::new());
+        let waiting = agent_core::complete(&plan, request(), &poor);
+        let other = async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let cx = RunContext::standalone(somebody("umbrella", "eve"));
+            let answered =
+                tokio::time::timeout(Duration::from_secs(1), agent_core::complete(&plan, request(), &cx)).await;
+            assert!(answered.is_ok_and(|answered| answered.is_ok()));
+            drop(held);
+        };
+        let (waited, ()) = tokio::join!(waiting, other);
+        waited.unwrap();
+    });
+}
+
+#[test]
 fn limits_of_a_step_send_others_on() {
     paused(async {
         let log = Log::default();
