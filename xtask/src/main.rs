@@ -15,7 +15,7 @@ const USAGE: &str = "tasks:
                      installs and starts real servers below target/backends, and runs COMMAND with them in its environment, or
                      waits until the standard input ends; NAME is litellm
   integration litellm
-                     the gateway adapter's tests against a real LiteLLM and a real model, with their table
+                     the gateway adapter and plans of fallbacks against a real LiteLLM and a real model, with their tables
   soak properties    100,000 cases of the run's property test (ADJUTANT_CASES sets another number)
   soak drops         the drop tests of the run, 200 times
   soak graphs        2,000 random graphs, each run in three ways (ADJUTANT_CASES sets another number)
@@ -25,8 +25,19 @@ const USAGE: &str = "tasks:
   peers langgraph    CPU time of graphs beside LangGraph, which is installed from PyPI (likewise)
   peers              all of them";
 
-const INTEGRATION: &[&str] =
-    &["test", "--locked", "-p", "adjutant-model-litellm", "--test", "litellm", "--", "--nocapture", "--test-threads=1"];
+const INTEGRATION: &[&str] = &[
+    "test",
+    "--locked",
+    "-p",
+    "adjutant-model-litellm",
+    "--test",
+    "litellm",
+    "--test",
+    "litellm_fallback",
+    "--",
+    "--nocapture",
+    "--test-threads=1",
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
