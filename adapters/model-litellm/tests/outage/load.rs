@@ -105,6 +105,13 @@ pub(crate) async fn run(
     (ran, timeline)
 }
 
+/// Asks so many times, one after the other: servers and pools are warm then.
+pub(crate) async fn warm_up(agent: &MainAgent, times: u32) {
+    for _ in 0..times {
+        one(agent.clone(), Instant::now(), Duration::ZERO).await;
+    }
+}
+
 /// Kills and restarts the primary, and gives it back, alive.
 fn direct(load: Load, mut primary: Server, began: Instant, timeline: &Timeline) -> Server {
     let wait_until = |at: Duration| std::thread::sleep((began + at).saturating_duration_since(Instant::now()));
@@ -120,16 +127,17 @@ fn direct(load: Load, mut primary: Server, began: Instant, timeline: &Timeline) 
     primary
 }
 
-/// Notes each change of a breaker.
+/// Notes each change of a breaker that it sees. Half open is often too short for that.
 async fn watch(targets: Option<Targets>, began: Instant, timeline: Timeline) {
     let Some(targets) = targets else { return };
-    let mut known: BTreeMap<Arc<str>, BreakerState> = BTreeMap::new();
+    let mut known: BTreeMap<Arc<str>, (BreakerState, u64)> = BTreeMap::new();
     loop {
         for state in targets.states() {
-            let before = known.insert(state.key.model.clone(), state.breaker).unwrap_or(BreakerState::Closed);
-            if before != state.breaker {
-                let line = format!("breaker of {}: {before:?} -> {:?}", state.key.model, state.breaker);
-                let line = if state.open_for_ms > 0 { format!("{line}, for {} ms", state.open_for_ms) } else { line };
+            let now = (state.breaker, state.open_for_ms);
+            let before = known.insert(state.key.model.clone(), now).unwrap_or((BreakerState::Closed, 0));
+            if before.0 != now.0 || before.1 < now.1 {
+                let line = format!("breaker of {}: {:?} -> {:?}", state.key.model, before.0, now.0);
+                let line = if now.1 > 0 { format!("{line}, for {} ms", now.1) } else { line };
                 timeline.lock().unwrap().push((began.elapsed(), line));
             }
         }

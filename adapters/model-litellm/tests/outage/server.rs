@@ -59,7 +59,7 @@ impl Server {
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let upstream = FaultUpstream::listen(address).await.unwrap();
+                let upstream = listen(address).await;
                 upstream.answering(move |request| {
                     calls.fetch_add(1, Ordering::Relaxed);
                     begun.lock().unwrap().push(Instant::now());
@@ -89,6 +89,17 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Listens there as soon as nobody else does: while it was down, somebody's connection may have got its port.
+async fn listen(address: SocketAddr) -> FaultUpstream {
+    for _ in 0..500 {
+        match FaultUpstream::listen(address).await {
+            Ok(upstream) => return upstream,
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+    panic!("{address} is in use");
 }
 
 /// What the server of this name says.

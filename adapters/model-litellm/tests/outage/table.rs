@@ -90,6 +90,13 @@ pub(crate) fn print_phases(load: Load, ran: &[Ran]) {
     }
 }
 
+/// How many requests took more than half a second longer than most.
+pub(crate) fn print_late(ran: &[Ran]) {
+    let [median, ..] = percentiles_of(ran.iter());
+    let late = ran.iter().filter(|ran| ran.took.as_secs_f64() * 1_000.0 > median + 500.0).count();
+    println!("{late} requests took more than {:.0} ms", median + 500.0);
+}
+
 pub(crate) fn print_timeline(timeline: &[(Duration, String)]) {
     for (at, what) in timeline {
         println!("  {:6.2} s  {what}", at.as_secs_f64());
