@@ -13,21 +13,48 @@ const USAGE: &str = "tasks:
   deps               checks what the default build pulls in: how many packages, no C compiler, no HTTP client
   backends NAME [-- COMMAND ..]
                      installs and starts real servers below target/backends, and runs COMMAND with them in its environment, or
-                     waits until the standard input ends; NAME is litellm
+                     waits until the standard input ends; NAME is litellm or litellm-fallbacks
   integration litellm
-                     the gateway adapter's tests against a real LiteLLM and a real model, with their table
+                     the gateway adapter and plans of fallbacks against a real LiteLLM and a real model, with their tables
   soak properties    100,000 cases of the run's property test (ADJUTANT_CASES sets another number)
   soak drops         the drop tests of the run, 200 times
   soak graphs        2,000 random graphs, each run in three ways (ADJUTANT_CASES sets another number)
   soak fallback      10,000 scripts of failures for each invariant of the plan of fallbacks (ADJUTANT_CASES likewise)
   soak decoder       1,000,000 streams of the gateway adapter's decoder, each split in several ways (ADJUTANT_CASES likewise)
+  soak outage        a plan of two upstreams of which one goes down under load, 200 requests a second; then, at 20 a second, beside
+                     the fallbacks of a real LiteLLM (release build, some three minutes)
   peers rig          speed and memory of the core beside rig (release build, some minutes)
   peers gateway      CPU time of the gateway adapter beside bare reqwest, async-openai and rig (likewise)
   peers langgraph    CPU time of graphs beside LangGraph, which is installed from PyPI (likewise)
   peers              all of them";
 
-const INTEGRATION: &[&str] =
-    &["test", "--locked", "-p", "adjutant-model-litellm", "--test", "litellm", "--", "--nocapture", "--test-threads=1"];
+const INTEGRATION: &[&str] = &[
+    "test",
+    "--locked",
+    "-p",
+    "adjutant-model-litellm",
+    "--test",
+    "litellm",
+    "--test",
+    "litellm_fallback",
+    "--",
+    "--nocapture",
+    "--test-threads=1",
+];
+
+/// The name of a test follows.
+const OUTAGE: &[&str] = &[
+    "test",
+    "--release",
+    "--locked",
+    "-p",
+    "adjutant-model-litellm",
+    "--test",
+    "outage",
+    "--",
+    "--nocapture",
+    "--ignored",
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -43,6 +70,9 @@ fn main() -> ExitCode {
         ["soak", "graphs"] => soak(2_000, &["--release", "-p", "adjutant-agent-core", "--test", "graph_properties"]),
         ["soak", "fallback"] => soak(10_000, &["--release", "-p", "adjutant-agent-router", "--test", "fallback"]),
         ["soak", "decoder"] => soak(1_000_000, &["--release", "-p", "adjutant-model-litellm", "--test", "decoder"]),
+        ["soak", "outage"] => cargo(&[OUTAGE, &["two_hundred"]].concat()).and_then(|()| {
+            backends::with("litellm-fallbacks", Some(&mut cargo_command(&[OUTAGE, &["litellm"]].concat())))
+        }),
         ["soak", "drops"] => (0..200).try_for_each(|_| {
             cargo(&[
                 "test",

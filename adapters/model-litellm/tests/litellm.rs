@@ -11,37 +11,10 @@ use agent_core::{
 };
 use futures_util::StreamExt;
 use model_litellm::{Gateway, GatewayConfig, GatewayModel, RetryOwner, Timeouts, Transport};
-use testkit::{FaultUpstream, caller, conformance, faults, somebody};
-use tokio::sync::{Mutex, MutexGuard};
+use testkit::{caller, conformance, faults, somebody};
 
+use support::proxy::{config, gateway, setting, upstream};
 use support::{TRANSPORTS, ask, brief, by, hello, lookup};
-
-fn setting(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `cargo xtask integration litellm`"))
-}
-
-fn config() -> GatewayConfig {
-    GatewayConfig::litellm(setting("ADJUTANT_LITELLM_URL")).with_api_key(setting("ADJUTANT_LITELLM_KEY"))
-}
-
-fn gateway() -> Gateway {
-    Gateway::new(config()).unwrap()
-}
-
-/// The upstream that LiteLLM is configured with. There is one address for it, and so one test at a time.
-async fn upstream() -> (FaultUpstream, MutexGuard<'static, ()>) {
-    static TURN: Mutex<()> = Mutex::const_new(());
-    let turn = TURN.lock().await;
-    let address = setting("ADJUTANT_FAULT_UPSTREAM").parse().unwrap();
-    for _ in 0..500 {
-        // The one of the last test goes when its runtime does.
-        match FaultUpstream::listen(address).await {
-            Ok(upstream) => return (upstream, turn),
-            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
-        }
-    }
-    panic!("{address} is in use");
-}
 
 /// What comes of each fault through the proxy: in a stream, and whole where that differs.
 ///

@@ -25,7 +25,8 @@ struct Running {
 pub(super) fn with(name: &str, command: Option<&mut Command>) -> Result<(), Box<dyn Error>> {
     let running = match name {
         "litellm" => litellm::start()?,
-        _ => return Err(format!("there is no backend {name}; there is: litellm").into()),
+        "litellm-fallbacks" => litellm::start_with_fallbacks()?,
+        _ => return Err(format!("there is no backend {name}; there are: litellm, litellm-fallbacks").into()),
     };
     match command {
         Some(command) => succeed(command.envs(&running.environment)),

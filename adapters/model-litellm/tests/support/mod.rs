@@ -1,6 +1,8 @@
 //! What the tests share.
 #![allow(dead_code)]
 
+pub(crate) mod proxy;
+
 use std::time::Duration;
 
 use agent_core::{

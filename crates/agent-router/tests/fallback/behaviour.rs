@@ -110,6 +110,23 @@ fn a_short_wait_is_waited_and_a_long_one_is_not_while_another_can_answer() {
 }
 
 #[test]
+#[ignore = "fails: the request that opens a breaker waits until it is half open, up to `patience_ms`, and probes"]
+fn an_open_breaker_is_not_waited_for_while_another_can_answer() {
+    paused(async {
+        let (plan, log) = pair([fails(Class::Unavailable)], [SAYS]);
+        let desk = MainAgent::builder("desk", plan.build().unwrap()).build().unwrap();
+        for _ in 0..2 {
+            desk.run("Hello?", caller()).await.unwrap();
+        }
+        let begun = Instant::now();
+        // Its first failure is the fifth, which opens the breaker for a second or more.
+        desk.run("Hello?", caller()).await.unwrap();
+        assert_eq!(asked(&log), "first first second first first second first second");
+        assert!(begun.elapsed() <= Duration::from_millis(250), "{:?}", begun.elapsed());
+    });
+}
+
+#[test]
 fn a_long_wait_is_waited_when_nothing_else_can_answer_and_it_fits() {
     let (plan, log) = single([limited(30), SAYS]);
     let (said, asked, took) = run(plan, &log, Some(60));
