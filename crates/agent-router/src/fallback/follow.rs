@@ -9,6 +9,7 @@ use super::attempt::{Failed, Live};
 use super::chain::{Chain, stopped};
 use super::step::PlannedStep;
 use super::table::{Again, FailureClass, FailureRow, Mark, NextStep, RunFailureClass, Wait};
+use super::targets::COOLING;
 
 impl Chain {
     /// An attempt that was not admitted.
@@ -99,8 +100,10 @@ impl Chain {
         self.cause = Some(class);
         self.restrict(place, next);
         let patience = Duration::from_millis(self.plan.waits.patience_ms);
+        // An open breaker says that there are more failures than this one: others first.
+        let is_open = resting.is_some_and(|left_out| left_out.code != COOLING);
         match at {
-            Some(at) if at <= now + patience && self.fits(at) => self.again = Some((place, at)),
+            Some(at) if !is_open && at <= now + patience && self.fits(at) => self.again = Some((place, at)),
             // Others first. It is come back to when there are none, and when that fits.
             at => {
                 if let Some(progress) = self.progress.get_mut(place) {

@@ -205,6 +205,9 @@ pub(super) struct Target {
     bad_answers: AtomicU64,
 }
 
+/// The code of a step that was asked too often.
+pub(super) const COOLING: &str = "step.cooling";
+
 /// Why a target is left out, and when that may be different.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct LeftOut {
@@ -378,7 +381,7 @@ fn dead(not_now: NotNow) -> LeftOut {
 }
 
 fn resting(not_now: NotNow) -> LeftOut {
-    let code = if not_now.is_cooling { "step.cooling" } else { "step.open" };
+    let code = if not_now.is_cooling { COOLING } else { "step.open" };
     LeftOut { code, ready_at: not_now.ready_at, is_passing: true }
 }
 

@@ -110,7 +110,6 @@ fn a_short_wait_is_waited_and_a_long_one_is_not_while_another_can_answer() {
 }
 
 #[test]
-#[ignore = "fails: the request that opens a breaker waits until it is half open, up to `patience_ms`, and probes"]
 fn an_open_breaker_is_not_waited_for_while_another_can_answer() {
     paused(async {
         let (plan, log) = pair([fails(Class::Unavailable)], [SAYS]);
