@@ -3,14 +3,19 @@
 //! 100 scripts for each by default; `ADJUTANT_CASES` sets another number: `cargo xtask soak fallback` plays 10,000.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use agent_core::{AttemptEnd, EventKind, Level, PendingKind, RunOutcome};
-use agent_router::{FailureTable, NextStep};
+use agent_core::{
+    AttemptEnd, ChatRequest, Conversation, EventKind, Lease, Level, Limits, MicroUsd, PendingKind, Restarts,
+    RunContext, RunOutcome, Spend, Tokens, complete,
+};
+use agent_router::{FailureTable, FallbackModel, NextStep, Step};
 use proptest::prelude::*;
-use testkit::paused;
+use testkit::{caller, paused};
 
 use super::script::{Ran, Script, discloses, plain, play, script};
+use super::upstream::{Log, Upstream};
 
 fn cases() -> u32 {
     std::env::var("ADJUTANT_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(100)
@@ -73,6 +78,54 @@ fn invariant_02_nothing_is_sent_after_the_deadline() {
         }
         Ok(())
     });
+}
+
+#[test]
+fn invariant_03_a_thousand_callers_never_pass_one_budget() {
+    let config = ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() };
+    let mut runner = proptest::test_runner::TestRunner::new(config);
+    // A thousand are as much work as all the others together.
+    let callers = prop_oneof![40 => 1..50_usize, 1 => Just(1_000)];
+    let budget = (1..20_u64, 1..40_u64);
+    let tried = runner.run(&(script(), callers, budget), |(script, callers, (tokens, micro_usd))| {
+        let each = callers as u64;
+        let problem = paused(share(&script, callers, tokens * each, micro_usd * each));
+        prop_assert!(problem.is_none(), "{}", problem.unwrap_or_default());
+        Ok(())
+    });
+    tried.unwrap_or_else(|failed| panic!("{}", brief(&failed.to_string())));
+}
+
+/// So many callers at once, on one lease.
+async fn share(script: &Script, callers: usize, tokens: u64, micro_usd: u64) -> Option<String> {
+    let log = Log::default();
+    let lease = Lease::root(Limits::none().with_tokens(Tokens(tokens)).with_micro_usd(MicroUsd(micro_usd)));
+    let broken: Arc<Mutex<Option<String>>> = Arc::default();
+    let mut plan = FallbackModel::builder("plan").seed(script.seed);
+    for (place, step) in script.steps.iter().enumerate() {
+        let (lease, broken) = (lease.clone(), broken.clone());
+        let upstream =
+            Upstream::new("north", &format!("model-{place}"), step.deeds.iter().cloned().cycle().take(500), &log);
+        let upstream = upstream.watched(move |_| {
+            let all = lease.spent().plus(lease.reserved());
+            if all.tokens.0 > tokens || all.micro_usd.0 > micro_usd {
+                *broken.lock().unwrap() = Some(format!("{all:?} of {tokens} tokens and {micro_usd} micro-USD"));
+            }
+        });
+        plan = plan.step(Step::new(upstream).with_credential(format!("{place}")));
+    }
+    let plan = plan.build().unwrap();
+    let request = ChatRequest::new(Conversation::new().say("Hello?")).with_restarts(Restarts::Allowed);
+    let cx = RunContext::standalone_with(caller(), lease.clone(), Vec::new());
+    let call = || tokio::time::timeout(Duration::from_secs(30), complete(&plan, request.clone(), &cx));
+    futures_util::future::join_all((0..callers).map(|_| call())).await;
+    if lease.reserved() != Spend::ZERO {
+        return Some(format!("still reserved: {:?}", lease.reserved()));
+    }
+    if lease.spent().model_calls as usize != log.sent().len() {
+        return Some(format!("{} calls, {:?}", log.sent().len(), lease.spent()));
+    }
+    broken.lock().unwrap().take()
 }
 
 #[test]
