@@ -39,7 +39,7 @@ impl Default for BreakerSettings {
             minimum_calls: 5,
             failures_percent: 50,
             open_ms: 2_000,
-            longest_open_ms: 60_000,
+            longest_open_ms: 15_000,
             cooling_ms: 1_000,
             dead_ms: 300_000,
         }

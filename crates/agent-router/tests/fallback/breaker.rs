@@ -74,6 +74,48 @@ async fn play(deeds: Vec<Deed>, seed: u64, callers: usize) -> Option<String> {
 }
 
 #[test]
+fn invariant_09_cooling_times_never_shorten() {
+    let cases = std::env::var("ADJUTANT_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(100);
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    let mut runner = proptest::test_runner::TestRunner::new(config);
+    let times = || (0..20_000_u64).prop_map(Duration::from_millis);
+    let deeds = prop::collection::vec((times(), times()).prop_map(|(after, wait)| Deed::IsLimited(after, wait)), 2..20);
+    let tried = runner.run(&deeds, |deeds| {
+        let shorter = paused(cool(deeds));
+        prop_assert!(shorter.is_none(), "{}", shorter.unwrap_or_default());
+        Ok(())
+    });
+    tried.unwrap_or_else(|failed| panic!("{failed}"));
+}
+
+/// Calls in flight together, each of which makes the model cool off when it ends.
+async fn cool(deeds: Vec<Deed>) -> Option<String> {
+    let (log, targets, callers) = (Log::default(), Targets::default(), deeds.len());
+    let upstream = Upstream::new("north", "first", deeds, &log);
+    let plan = FallbackModel::builder("plan").step(upstream).targets(targets.clone()).build().unwrap();
+    let calls = futures_util::future::join_all((0..callers).map(|_| async {
+        let cx = RunContext::standalone(caller());
+        let _ = tokio::time::timeout(Duration::from_secs(45), complete(&plan, request(), &cx)).await;
+    }));
+    let watching = async {
+        let mut latest = Instant::now();
+        for _ in 0..4_000 {
+            let now = Instant::now();
+            let until = now + Duration::from_millis(targets.states()[0].cooling_for_ms);
+            // Whole milliseconds are told.
+            if latest > now && until + Duration::from_millis(2) < latest {
+                return Some(format!("until {until:?} after {latest:?}"));
+            }
+            latest = latest.max(until);
+            sleep(Duration::from_millis(10)).await;
+        }
+        None
+    };
+    let (_, shorter) = tokio::join!(calls, watching);
+    shorter
+}
+
+#[test]
 fn a_breaker_opens_probes_and_closes() {
     paused(async {
         let log = Log::default();

@@ -199,15 +199,6 @@ fn invariant_07_classes_without_a_next_step_never_reach_one() {
 }
 
 #[test]
-fn invariant_09_cooling_times_never_shorten() {
-    always(|_, _, ran| {
-        let shorter: Vec<_> = ran.broken.iter().filter(|broken| broken.contains("shorter")).collect();
-        prop_assert!(shorter.is_empty(), "{shorter:?}");
-        Ok(())
-    });
-}
-
-#[test]
 fn invariant_10_a_cooling_or_too_small_step_is_skipped() {
     always(|script, _, ran| {
         prop_assert!(ran.broken.is_empty(), "{:?}", ran.broken);

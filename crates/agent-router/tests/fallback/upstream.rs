@@ -23,6 +23,8 @@ pub(crate) enum Deed {
     Calls,
     /// Fails before anything came.
     Fails(ModelErrorClass, Option<Duration>),
+    /// Is rate-limited after this time, for this time.
+    IsLimited(Duration, Duration),
     /// Says so many words, and fails.
     SaysAndFails(u32, ModelErrorClass),
     /// Says so many words, and the stream ends.
@@ -164,6 +166,10 @@ impl ChatModel for Upstream {
             Deed::Fails(class, retry_after) => {
                 tokio::task::yield_now().await;
                 return Err(failure(class, retry_after));
+            }
+            Deed::IsLimited(after, wait) => {
+                sleep(after).await;
+                return Err(failure(ModelErrorClass::RateLimited, Some(wait)));
             }
             Deed::SaysAndFails(count, class) => {
                 words(count, Duration::from_millis(10)).chain([Play::Fail(class)]).collect()
