@@ -116,6 +116,29 @@ async fn cool(deeds: Vec<Deed>) -> Option<String> {
 }
 
 #[test]
+fn a_probe_that_is_given_up_lets_the_next_one_probe() {
+    paused(async {
+        let log = Log::default();
+        let failures = std::iter::repeat_n(Deed::Fails(Class::Unreachable, None), 5);
+        let deeds = failures.chain([Deed::Hangs, Deed::Says(1, Duration::ZERO)]);
+        let upstream = Upstream::new("north", "first", deeds, &log);
+        let plan = FallbackModel::builder("plan").step(upstream).step(agent_router::RuleModel::new()).build().unwrap();
+        let ask = async |patience: u64| {
+            let cx = RunContext::standalone(caller());
+            let asked = tokio::time::timeout(Duration::from_millis(patience), complete(&plan, request(), &cx));
+            asked.await.ok().map(|answered| answered.unwrap().model.clone().unwrap().to_string())
+        };
+        for _ in 0..3 {
+            ask(2_000).await;
+        }
+        assert_eq!((log.sent().len(), ask(100).await.as_deref()), (5, Some("rules")));
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(ask(100).await, None, "the probe hangs");
+        assert_eq!((ask(100).await.as_deref(), log.sent().len()), (Some("first"), 7));
+    });
+}
+
+#[test]
 fn a_breaker_opens_probes_and_closes() {
     paused(async {
         let log = Log::default();
