@@ -56,6 +56,8 @@ pub struct Suspended {
     pub conversation: Conversation,
     /// What the run spent so far, Sub-Agents included.
     pub spent: Spend,
+    /// Every time that a model was asked by the agent itself, in order.
+    pub attempts: Vec<Attempted>,
 }
 
 /// A failed run: why, and what was done until then.

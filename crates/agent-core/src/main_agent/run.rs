@@ -135,7 +135,8 @@ fn conclude(
                 span.record("result_status", ResultStatus::Suspended.as_str());
                 cx.emit_kind(|| EventKind::suspended(saved.pending().len(), spent));
                 let conversation = state.work.conversation().clone();
-                return Ok(RunOutcome::Suspended(Box::new(Suspended { state: saved, conversation, spent })));
+                let attempts = state.attempts.clone();
+                return Ok(RunOutcome::Suspended(Box::new(Suspended { state: saved, conversation, spent, attempts })));
             }
             Err(error) => error,
         },

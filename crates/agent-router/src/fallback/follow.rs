@@ -172,11 +172,15 @@ impl Chain {
     }
 }
 
-/// What follows a failure after somebody has read the beginning. Where its own row has no next model, this has none either.
+/// What follows a failure after somebody has read the beginning. Where its own row has no next model, the request was at fault: then
+/// this has none either, and says nothing about the model.
 fn after_commit(of_class: FailureRow, after: FailureRow) -> FailureRow {
-    let next = if of_class.next == NextStep::Never { NextStep::Never } else { after.next };
-    let mark = if of_class.mark == Mark::None { after.mark } else { of_class.mark };
-    after.with_again(0, Wait::No).with_next(next).with_mark(mark)
+    let after = after.with_again(0, Wait::No);
+    match (of_class.next, of_class.mark) {
+        (NextStep::Never, mark) => after.with_next(NextStep::Never).with_mark(mark),
+        (_, Mark::None) => after,
+        (_, mark) => after.with_mark(mark),
+    }
 }
 
 /// Whether a model may be asked after a failure of another one.

@@ -85,7 +85,7 @@ pub enum NextStep {
     Any,
     /// Those of another provider, or with another credential.
     OtherCredential,
-    /// Those whose window is known to be larger.
+    /// Those whose window is known to be larger; any known one where the failed model's is not, which was too small.
     LargerWindow,
     /// Those whose price is known to be lower.
     Cheaper,

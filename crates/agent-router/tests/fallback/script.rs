@@ -138,7 +138,7 @@ impl Ran {
     pub(crate) fn attempts(&self) -> Option<Vec<Attempted>> {
         match &self.outcome {
             Ok(RunOutcome::Completed(report)) => Some(report.provenance.attempts.clone()),
-            Ok(RunOutcome::Suspended(_)) => None,
+            Ok(RunOutcome::Suspended(suspended)) => Some(suspended.attempts.clone()),
             Err(failure) => Some(failure.attempts.clone()),
         }
     }
