@@ -141,8 +141,12 @@ impl Attempt {
     ///
     /// # Errors
     ///
-    /// As [`Collector::push`]. The attempt has failed then, and [`fail`](Self::fail) says so.
+    /// As [`Collector::push`], and [`ModelErrorClass::Malformed`] for a [`Chunk::Restart`]: one attempt cannot begin anew. The
+    /// attempt has failed then, and [`fail`](Self::fail) says so.
     pub fn push(&mut self, chunk: &Chunk) -> Result<(), ModelError> {
+        if let Chunk::Restart { .. } = chunk {
+            return Err(ModelError::new(ModelErrorClass::Malformed, "one attempt began anew"));
+        }
         emit_delta(chunk, &self.cx);
         self.collector.push_ref(chunk)?;
         self.observe(self.so_far());

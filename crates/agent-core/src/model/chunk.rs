@@ -38,7 +38,7 @@ pub enum Chunk {
     /// What was used so far, all together; later ones replace earlier ones, and the last one comes before [`Finish`](Self::Finish).
     Usage(Usage),
     /// Everything that came before is void, and the answer begins anew, with another attempt. Only where the request
-    /// [allows it](crate::ChatRequest::restarts).
+    /// [allows it](crate::ChatRequest::restarts), and only from a model that [meters](crate::Metering::Own) its attempts itself.
     Restart {
         /// Which attempt of this stream is void, from zero.
         attempt: u32,

@@ -48,6 +48,7 @@ pub struct Collector {
     usage: Option<Usage>,
     finish: Option<Finish>,
     bytes: usize,
+    pieces: usize,
 }
 
 #[derive(Debug)]
@@ -128,7 +129,9 @@ impl Collector {
             Chunk::Restart { .. } => *self = Self::default(),
             Chunk::Finish(finish) => self.finish = Some(finish.clone()),
         }
-        if self.bytes + self.parts.len() * PART_BYTES > MAX_REPLY_BYTES {
+        self.pieces += 1;
+        // A piece may be empty, and then there may be no end of them.
+        if self.bytes + self.parts.len() * PART_BYTES > MAX_REPLY_BYTES || self.pieces > MAX_REPLY_BYTES {
             return Err(ModelError::new(ModelErrorClass::TooLarge, "the answer is larger than 16 MiB"));
         }
         Ok(())

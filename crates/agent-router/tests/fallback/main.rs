@@ -4,6 +4,7 @@
 mod behaviour;
 mod breaker;
 mod golden;
+mod hosts;
 mod invariants;
 mod script;
 mod upstream;
