@@ -242,6 +242,28 @@ fn a_recovery_that_waits() {
     check("run_state_v1_recovery.json", &desk, || waiting(&desk), "answered");
 }
 
+struct Proposes;
+
+#[async_trait]
+impl Recovery for Proposes {
+    async fn recover(&self, _: &AgentError, _: &Conversation, _: &RunContext) -> Recovered {
+        Recovered::Ask(PendingKind::Approval {
+            what: "answer".into(),
+            proposed: std::sync::Arc::new(json!("By rule.")),
+            reason: "rules answer".into(),
+            schema: None,
+            approved_by: Vec::new(),
+        })
+    }
+}
+
+#[test]
+fn a_recovery_whose_proposal_waits_and_what_was_tried_before() {
+    let model = FnModel::new(|_| Line::fails(agent_core::ModelErrorClass::Malformed));
+    let desk = MainAgent::builder("desk", model).recovery(Proposes).build().unwrap();
+    check("run_state_v1_attempts.json", &desk, || waiting(&desk), "By rule.");
+}
+
 #[test]
 fn a_conversation_with_every_kind_of_part() {
     let write = || {
