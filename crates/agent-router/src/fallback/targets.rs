@@ -20,10 +20,10 @@ use super::table::Mark;
 /// Plans that are given the same `Targets` share what they learn, and the limits. Clones are one. It is kept in memory, for this
 /// process.
 ///
-/// Changes and failures are told as metrics too, by `tracing` events with the target `adjutant::metrics`, whose fields follow
-/// the names that `tracing-opentelemetry`'s metrics layer reads: `monotonic_counter.adjutant.model.attempts` (with `outcome`),
-/// `monotonic_counter.adjutant.model.skips` (with `reason`) and `gauge.adjutant.breaker.state` (0 closed, 1 half open, 2 open), each
-/// with `provider`, `model` and `credential`.
+/// Attempts and changes are told as metrics too, by `tracing` events with the target `adjutant::metrics`, whose fields have the
+/// names that `tracing-opentelemetry`'s metrics layer reads: `monotonic_counter.adjutant.model.attempts` (with `outcome`),
+/// `monotonic_counter.adjutant.model.skips` (with `reason`) and `monotonic_counter.adjutant.breaker.changes` (with `state`, the new
+/// one), each with `provider`, `model` and `credential`. A gauge of states is [`states`](Self::states), read when it is scraped.
 #[derive(Clone)]
 pub struct Targets {
     shared: Arc<Shared>,
@@ -329,16 +329,17 @@ impl Target {
 
     fn tell_breaker(&self, state: BreakerState) {
         let TargetKey { provider, model, credential } = &self.key;
-        let figure: u64 = match state {
-            BreakerState::Closed => 0,
-            BreakerState::HalfOpen => 1,
-            BreakerState::Open => 2,
+        let state = match state {
+            BreakerState::Closed => "closed",
+            BreakerState::HalfOpen => "half_open",
+            BreakerState::Open => "open",
         };
         tracing::event!(target: "adjutant::metrics", tracing::Level::INFO, {
-            gauge.adjutant.breaker.state = figure,
+            monotonic_counter.adjutant.breaker.changes = 1_u64,
             provider = &**provider,
             model = &**model,
             credential = &**credential,
+            state,
         });
     }
 

@@ -89,7 +89,7 @@ fn deed() -> impl Strategy<Value = Deed> {
 }
 
 fn step() -> impl Strategy<Value = StepScript> {
-    let window = prop_oneof![3 => Just(None), 1 => Just(Some(4)), 2 => (5_u64..100_000).prop_map(Some)];
+    let window = prop_oneof![6 => Just(None), 1 => Just(Some(4)), 4 => (5_u64..100_000).prop_map(Some)];
     (any::<bool>(), any::<bool>(), window, prop::collection::vec(deed(), 1..6))
         .prop_map(|(provider, credential, window, deeds)| StepScript { provider, credential, window, deeds })
 }
