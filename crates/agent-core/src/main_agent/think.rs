@@ -28,6 +28,7 @@ pub(super) async fn think(agent: &Agent, state: &mut LoopState, cx: &RunContext)
     let conversation = with_repairs(fitted, &state.repairs);
     let repairs = conversation.entries().len() - said;
     let request = ChatRequest { repairs, ..request(agent, conversation) };
+    let attempts = state.attempts_left;
     let counted = Counted::begin(state, cx);
     let answered = complete(&*agent.model, request, cx).await;
     drop(counted);
@@ -45,7 +46,12 @@ pub(super) async fn think(agent: &Agent, state: &mut LoopState, cx: &RunContext)
             take_reply(agent, state, reply);
             Ok(Next::Row)
         }
-        Err(error) if error.is_context_overflow() && state.attempts_left > 0 => {
+        Err(error) if error.is_context_overflow() => {
+            // A plan may know it without asking; fitting again has an end all the same.
+            state.attempts_left = state.attempts_left.min(attempts.saturating_sub(1));
+            if state.attempts_left == 0 {
+                return Err(error);
+            }
             state.overflows += 1;
             Ok(Next::Stage(Stage::Fit))
         }

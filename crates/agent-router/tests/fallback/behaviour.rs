@@ -236,6 +236,18 @@ fn a_conversation_that_is_too_long_is_shortened_before_rules_answer() {
     });
 }
 
+#[test]
+fn a_conversation_that_stays_too_long_is_not_fitted_for_ever() {
+    paused(async {
+        let log = Log::default();
+        let tiny = Upstream::new("north", "tiny", [SAYS], &log).with_info(|info| info.with_context_window(Tokens(2)));
+        let plan = FallbackModel::builder("plan").step(tiny).build().unwrap();
+        let desk = MainAgent::builder("desk", plan).context_policy(Shortening).build().unwrap();
+        let failure = desk.run("Hello?", caller()).await.unwrap_err();
+        assert_eq!((failure.code().as_str(), log.sent().len()), ("model.context_overflow", 0));
+    });
+}
+
 /// Finds room when the model asks for it.
 struct Shortening;
 
