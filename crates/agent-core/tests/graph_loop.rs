@@ -150,7 +150,7 @@ fn answer() -> impl Strategy<Value = Answer> {
     ]
 }
 
-/// The answers one after the other, then an end. No two calls are the same, which a Main Agent makes only so often.
+/// The answers one after the other, then an end.
 fn model(answers: Vec<Answer>) -> FnModel {
     let next = AtomicUsize::new(0);
     FnModel::new(move |_| {
@@ -248,7 +248,8 @@ fn answers(state: &RunState) -> Resume {
 }
 
 async fn as_main_agent(script: Vec<Answer>) -> Seen {
-    let desk = MainAgent::builder("desk", model(script)).sub_agent(child()).sub_agent(survey());
+    let bounds = Bounds::default().with_identical_calls(u32::MAX);
+    let desk = MainAgent::builder("desk", model(script)).bounds(bounds).sub_agent(child()).sub_agent(survey());
     let desk = tools().into_iter().fold(desk, agent_core::MainAgentBuilder::tool).build().unwrap();
     let mut told = Default::default();
     let mut state = None;
