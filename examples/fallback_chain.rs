@@ -18,7 +18,7 @@ use adjutant::agent_core::{
     ChatModel, ChatRequest, Event, EventKind, ModelError, ModelErrorClass, ModelInfo, ModelStream, Observer, Pending,
     Provenance, async_trait,
 };
-use adjutant::agent_router::{DecisionTable, FallbackModel, RulesModel, Step, TableRecovery};
+use adjutant::agent_router::{DecisionTable, FallbackModel, PlanStep, RulesModel, TableRecovery};
 use adjutant::{AnswerValue, Caller, MainAgent, Resume, RunContext, RunOutcome};
 
 /// What the rules know: data, which a host loads from where it likes.
@@ -71,15 +71,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// The model level, if there is one.
-fn model(is_broken: bool) -> Result<Option<Step>, Box<dyn Error>> {
+fn model(is_broken: bool) -> Result<Option<PlanStep>, Box<dyn Error>> {
     if is_broken {
-        return Ok(Some(Step::new(Broken(ModelInfo::new("example", "broken")))));
+        return Ok(Some(PlanStep::new(Broken(ModelInfo::new("example", "broken")))));
     }
     gateway()
 }
 
 #[cfg(feature = "litellm")]
-fn gateway() -> Result<Option<Step>, Box<dyn Error>> {
+fn gateway() -> Result<Option<PlanStep>, Box<dyn Error>> {
     use adjutant::model_litellm::{Gateway, GatewayConfig};
 
     let settings = ["LITELLM_BASE_URL", "LITELLM_MODEL", "LITELLM_API_KEY"].map(std::env::var);
@@ -89,11 +89,11 @@ fn gateway() -> Result<Option<Step>, Box<dyn Error>> {
         Ok(key) => config.with_api_key(key),
         Err(_) => config,
     };
-    Ok(Some(Step::new(Gateway::new(config)?.model(model))))
+    Ok(Some(PlanStep::new(Gateway::new(config)?.model(model))))
 }
 
 #[cfg(not(feature = "litellm"))]
-fn gateway() -> Result<Option<Step>, Box<dyn Error>> {
+fn gateway() -> Result<Option<PlanStep>, Box<dyn Error>> {
     Ok(None)
 }
 

@@ -13,7 +13,7 @@ use agent_core::{
     Attempted, Bounds, ContextError, ContextPolicy, Conversation, Failure, FitRequest, Fitted, Level, Limits,
     MainAgent, MainAgentBuilder, Provenance, RunContext, RunOutcome, Tokens, async_trait,
 };
-use agent_router::{FallbackBuilder, FallbackModel, RuleModel, Step};
+use agent_router::{FallbackBuilder, FallbackModel, PlanStep, RuleModel};
 use model_litellm::{Gateway, Timeouts};
 use testkit::{Answer, Completion, FaultUpstream, UpstreamRequest, caller};
 
@@ -32,16 +32,17 @@ fn gateway() -> Gateway {
 }
 
 /// A step of this model, with a credential of its own.
-fn step(model: &str) -> Step {
-    Step::new(gateway().model(model)).with_credential(model)
+fn step(model: &str) -> PlanStep {
+    PlanStep::new(gateway().model(model)).with_credential(model)
 }
 
-fn sized(model: &str, window: u64) -> Step {
-    Step::new(gateway().model(model).with_info(|info| info.with_context_window(Tokens(window)))).with_credential(model)
+fn sized(model: &str, window: u64) -> PlanStep {
+    PlanStep::new(gateway().model(model).with_info(|info| info.with_context_window(Tokens(window))))
+        .with_credential(model)
 }
 
 /// A plan of this model, and of one that answers.
-fn before_echo(first: impl Into<Step>) -> FallbackBuilder {
+fn before_echo(first: impl Into<PlanStep>) -> FallbackBuilder {
     FallbackModel::builder("plan").step(first).step(step("fault/echo"))
 }
 
@@ -201,11 +202,11 @@ fn refused() -> Vec<Case> {
     };
     let person = |model: &str| before_echo(step(model)).human("Please look at this.");
     let shared = |model: &str| {
-        let step = |name: &str| Step::new(gateway().model(name)).with_credential("ours");
+        let step = |name: &str| PlanStep::new(gateway().model(name)).with_credential("ours");
         FallbackModel::builder("plan").step(step(model)).step(step("fault/echo"))
     };
     let wrong = Gateway::new(config().with_api_key("sk-wrong")).unwrap();
-    let wrong = Step::new(wrong.model("fault/one")).with_credential("wrong");
+    let wrong = PlanStep::new(wrong.model("fault/one")).with_credential("wrong");
     vec![
         case("too long, windows unknown", before_echo(step(long)), "context.does_not_fit", "context-length"),
         case(

@@ -112,10 +112,11 @@ impl Attempted {
 }
 
 impl Provenance {
-    /// An answer of `model`, at the level of the last of these attempts.
+    /// An answer of `model`, or of the rules in its place, by the last of these attempts.
     pub(crate) fn of_model(model: Arc<str>, attempts: &[Attempted]) -> Self {
-        let step = attempts.last().and_then(|last| last.step.clone());
-        Self { levels: levels_of(attempts), model: Some(model), step, attempts: Vec::new() }
+        let last = attempts.last();
+        let model = last.is_none_or(|last| last.level == Level::Model).then_some(model);
+        Self { levels: levels_of(attempts), model, step: last.and_then(|last| last.step.clone()), attempts: Vec::new() }
     }
 
     /// An answer of another level, after these had none.

@@ -10,7 +10,7 @@ use agent_core::{
     Caller, ChatModel, ChatRequest, Chunk, Conversation, Finish, Lease, Limits, ModelError, ModelInfo, ModelStream,
     Price, RunContext, Tokens, Usage, async_trait, complete,
 };
-use agent_router::{FallbackModel, RuleModel, Step, StepLimits};
+use agent_router::{FallbackModel, PlanStep, RuleModel, StepLimits};
 use futures_util::{StreamExt, stream};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -67,7 +67,7 @@ async fn compare(name: &str, pieces: usize, batch: usize, deadline: bool, limite
     let cx =
         || RunContext::standalone_with(Caller::new("acme", "ann").expect("a caller"), Lease::root(limits), Vec::new());
     let bare = Ready::new("first", pieces);
-    let first = Step::new(bare.clone());
+    let first = PlanStep::new(bare.clone());
     let first = match limited {
         true => first.with_limits(StepLimits::default().with_concurrency(64.try_into().expect("not zero"))),
         false => first,

@@ -12,7 +12,7 @@ mod text;
 
 pub use fallback::{
     Again, Asked, BreakerSettings, BreakerState, DecisionRow, DecisionTable, FailureClass, FailureRow, FailureTable,
-    FallbackBuilder, FallbackModel, FnRules, Mark, NextStep, Rules, RulesModel, RunFailureClass, Step, StepLimits,
+    FallbackBuilder, FallbackModel, FnRules, Mark, NextStep, PlanStep, Rules, RulesModel, RunFailureClass, StepLimits,
     TableRecovery, TargetKey, TargetState, Targets, Wait, Waits, rules,
 };
 pub use lexical_index::LexicalIndex;

@@ -39,7 +39,7 @@ impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Metrics {
 fn attempts_skips_and_breakers_are_metrics() {
     let metrics = Metrics::default();
     let subscriber = tracing_subscriber::registry().with(metrics.clone());
-    let targets = Targets::with_seed(BreakerSettings::default(), 1);
+    let targets = Targets::with_seed(BreakerSettings::default(), 1).unwrap();
     tracing::subscriber::with_default(subscriber, || {
         paused(async {
             let failures = std::iter::repeat_n(Line::fails(Class::Unreachable), 5);

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use agent_core::{Bounds, MainAgent, MainAgentBuilder};
-use agent_router::{FallbackModel, Step};
+use agent_router::{FallbackModel, PlanStep};
 use model_litellm::{Gateway, GatewayConfig, RetryOwner};
 
 use load::{Load, PRIMARY, SECONDARY};
@@ -21,16 +21,16 @@ use support::proxy::{config, setting};
 use table::{Sum, percentiles, print_ends, print_late, print_phases, print_timeline};
 
 /// A model of this name at a server, of a provider of the same name.
-fn direct(server: &Server, name: &'static str) -> Step {
+fn direct(server: &Server, name: &'static str) -> PlanStep {
     let gateway = Gateway::new(GatewayConfig::compatible(server.base_url())).unwrap();
     let model = gateway.model(name).with_info(|mut info| {
         info.provider = name.into();
         info
     });
-    Step::new(model).with_credential(name)
+    PlanStep::new(model).with_credential(name)
 }
 
-fn plan(primary: Step, secondary: Step) -> FallbackModel {
+fn plan(primary: PlanStep, secondary: PlanStep) -> FallbackModel {
     FallbackModel::builder("plan").step(primary).step(secondary).build().unwrap()
 }
 
@@ -107,7 +107,7 @@ async fn no_more_runs_fail_than_behind_the_fallbacks_of_litellm() {
             }
             1 => {
                 let gateway = Gateway::new(config()).unwrap();
-                let step = |name: &'static str| Step::new(gateway.model(name)).with_credential(name);
+                let step = |name: &'static str| PlanStep::new(gateway.model(name)).with_credential(name);
                 let plan = plan(step(PRIMARY), step(SECONDARY));
                 let desk = desk(&plan).build().unwrap();
                 Contender { name: "our plan through LiteLLM", desk, plan: Some(plan) }

@@ -54,7 +54,7 @@ pub async fn embed(
         "gen_ai.usage.input_tokens" = field::Empty,
     );
     let asked = embedder.embed(texts, cx).instrument(span.clone());
-    let embedded = cx.within_deadline(asked).await.and_then(|embedded| Ok(complete(texts, embedded?)?));
+    let embedded = cx.unless_stopped(asked).await.and_then(|embedded| Ok(complete(texts, embedded?)?));
     match embedded {
         Ok(embeddings) => {
             reservation.settle(charge(info, estimate, &embeddings));

@@ -30,12 +30,12 @@ pub(super) async fn conclude(agent: &Agent, state: &mut LoopState, cx: &RunConte
             (None, Ok(output)) => output,
             (None, Err(problem)) => {
                 let (reply, conversation) = (draft.reply.clone(), std::mem::take(&mut draft.conversation));
+                let step = draft.provenance.step.clone();
                 state.work = Work::Closed(conversation);
                 // Where it goes on if no attempt is left now.
                 state.at = agent.table.start_of(Stage::Fit);
                 let problem = format!("The answer does not fit its schema: {problem}.");
-                let bad = |attempts| AgentError::BadAnswer { attempts, problem: problem.clone() };
-                return repair(state, reply, &problem, cx).map_err(bad);
+                return repair(agent, state, reply, &problem, step, cx);
             }
         };
         let action = Action::Answer { answer: &output, approved_by: &state.approved_by };

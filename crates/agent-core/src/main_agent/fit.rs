@@ -6,7 +6,8 @@ use super::state::LoopState;
 use crate::agent_error::AgentError;
 use crate::amount::{Tokens, estimate_tokens};
 use crate::event::EventKind;
-use crate::fit::FitRequest;
+use crate::fit::{FitRequest, Fitted};
+use crate::model::Metering;
 use crate::run_context::RunContext;
 
 /// What is kept free for the answer of a model whose maximum output is unknown.
@@ -24,7 +25,17 @@ pub(super) async fn fit(agent: &Agent, state: &mut LoopState, cx: &RunContext) -
     }
     let conversation = state.work.conversation();
     let request = FitRequest::new(conversation, room(agent)).with_overflows(state.overflows);
-    let fitted = (*agent.context).fit(request, cx).await?;
+    let fitted = match (*agent.context).fit(request, cx).await {
+        Ok(fitted) => fitted,
+        // A plan of models may have rules or a person, who need no attempt.
+        Err(error) if agent.model.info().metering == Metering::Own => {
+            state.attempts_left = 0;
+            state.unfit = Some(error);
+            let size = estimate_tokens(conversation.size());
+            Fitted::new(conversation.clone(), size, size)
+        }
+        Err(error) => return Err(error.into()),
+    };
     let (before, after) = (fitted.before, fitted.after);
     if after < before {
         cx.emit_kind(|| EventKind::Fitted { before, after });

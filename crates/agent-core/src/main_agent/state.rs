@@ -10,7 +10,7 @@ use super::stop::Stop;
 use crate::caller::Caller;
 use crate::conversation::{Conversation, Entry, OpenTurn};
 use crate::event::ResultStatus;
-use crate::fit::Fitted;
+use crate::fit::{ContextError, Fitted};
 use crate::message::{CallResult, FinishReason, Reply};
 use crate::path::{CallPath, CallPosition};
 use crate::pending::{Answer, Pending, PendingId};
@@ -46,6 +46,8 @@ pub(super) struct LoopState {
     pub(super) concluded: Option<Concluded>,
     /// The fitted conversation, from `fit` to `think`. Not saved: fitting again gives the same.
     pub(super) fitted: Option<Fitted>,
+    /// Why the conversation was not fitted. Not saved, for the same reason.
+    pub(super) unfit: Option<ContextError>,
 }
 
 /// How far the current turn is.
@@ -94,6 +96,9 @@ pub(super) struct Wait {
 pub(super) struct Repair {
     pub(super) reply: Arc<Reply>,
     pub(super) problem: Arc<str>,
+    /// The step of a plan that gave it, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) step: Option<Arc<str>>,
 }
 
 /// The agent's result.
@@ -128,6 +133,7 @@ impl LoopState {
             overflows: 0,
             concluded: None,
             fitted: None,
+            unfit: None,
         }
     }
 

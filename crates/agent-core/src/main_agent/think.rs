@@ -27,7 +27,8 @@ pub(super) async fn think(agent: &Agent, state: &mut LoopState, cx: &RunContext)
     let said = fitted.entries().len();
     let conversation = with_repairs(fitted, &state.repairs);
     let repairs = conversation.entries().len() - said;
-    let request = ChatRequest { repairs, ..request(agent, conversation) };
+    let bad_answers = state.repairs.iter().map(|repair| repair.step.clone()).collect();
+    let request = ChatRequest { repairs, bad_answers, ..request(agent, conversation) };
     let attempts = state.attempts_left;
     let counted = Counted::begin(state, cx);
     let answered = complete(&*agent.model, request, cx).await;
@@ -38,10 +39,13 @@ pub(super) async fn think(agent: &Agent, state: &mut LoopState, cx: &RunContext)
             let message = "all of its output went into reasoning: it may write too little (`max_output`)";
             Err(ModelError::new(ModelErrorClass::Empty, message).into())
         }
-        Ok(reply) if reply.is_blank() => repair(state, reply, "The answer was empty.", cx).map_err(|_| {
-            let message = "its answers were empty";
-            ModelError::new(ModelErrorClass::Empty, message).into()
-        }),
+        Ok(reply) if reply.is_blank() => {
+            let step = state.attempts.last().and_then(|attempt| attempt.step.clone());
+            repair(agent, state, reply, "The answer was empty.", step, cx).map_err(|_| {
+                let message = "its answers were empty";
+                ModelError::new(ModelErrorClass::Empty, message).into()
+            })
+        }
         Ok(reply) => {
             take_reply(agent, state, reply);
             Ok(Next::Row)
@@ -58,6 +62,10 @@ pub(super) async fn think(agent: &Agent, state: &mut LoopState, cx: &RunContext)
         Err(AgentError::Model(error)) if repeats(agent, &error) && state.attempts_left > 0 => {
             // Nothing came that could be shown to the model, so it is asked the same again.
             Ok(Next::Stage(Stage::Fit))
+        }
+        Err(AgentError::Model(error)) if error.class == ModelErrorClass::AttemptsExhausted => {
+            let unfit = state.unfit.take().map(AgentError::from);
+            Err(unfit.or_else(|| bad_answer(&state.repairs)).unwrap_or(error.into()))
         }
         Err(error) => Err(error),
     }
@@ -117,19 +125,40 @@ fn with_repairs(conversation: Conversation, repairs: &[Repair]) -> Conversation 
     })
 }
 
-/// Asks the model again because of `problem`, if an attempt is left.
+/// Asks the model again because of `problem` in the answer of this step, if an attempt is left, or if what answers by rules, or asks
+/// a person, may need none.
 ///
 /// # Errors
 ///
-/// The number of answers that came, when none is left.
-pub(super) fn repair(state: &mut LoopState, reply: Arc<Reply>, problem: &str, cx: &RunContext) -> Result<Next, u32> {
-    if state.attempts_left == 0 {
-        return Err(u32::try_from(state.repairs.len()).unwrap_or(u32::MAX).saturating_add(1));
-    }
+/// The answer that is not good enough, when nothing is left.
+pub(super) fn repair(
+    agent: &Agent,
+    state: &mut LoopState,
+    reply: Arc<Reply>,
+    problem: &str,
+    step: Option<Arc<str>>,
+    cx: &RunContext,
+) -> Result<Next, AgentError> {
     let problem: Arc<str> = problem.into();
-    cx.emit_kind(|| EventKind::Repaired { problem: problem.clone() });
-    state.repairs.push(Repair { reply, problem });
+    let repair = Repair { reply, problem: problem.clone(), step };
+    let most = agent.bounds.attempts.saturating_add(MOST_FREE) as usize;
+    let is_free = agent.model.info().metering == Metering::Own && state.repairs.len() < most;
+    if state.attempts_left == 0 && !is_free {
+        let attempts = u32::try_from(state.repairs.len()).unwrap_or(u32::MAX).saturating_add(1);
+        return Err(AgentError::BadAnswer { attempts, problem: problem.to_string() });
+    }
+    cx.emit_kind(|| EventKind::Repaired { problem });
+    state.repairs.push(repair);
     Ok(Next::Stage(Stage::Fit))
+}
+
+/// How often a model that makes its own attempts is asked when none is left.
+const MOST_FREE: u32 = 8;
+
+/// What was wrong with the last one of these answers.
+fn bad_answer(repairs: &[Repair]) -> Option<AgentError> {
+    let problem = repairs.last()?.problem.to_string();
+    Some(AgentError::BadAnswer { attempts: u32::try_from(repairs.len()).unwrap_or(u32::MAX), problem })
 }
 
 /// What the model said becomes the turn's work: calls to make, or an answer to check.

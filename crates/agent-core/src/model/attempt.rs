@@ -87,11 +87,9 @@ impl Attempt {
         Ok(attempt)
     }
 
-    /// An attempt that needs no budget, and no attempt either where none is left: of rules that run in process, which answer when
-    /// nothing else can.
+    /// An attempt that needs no budget, of rules that run in process. It takes one of the attempts when it gives an answer, and none
+    /// where none is left: rules answer when nothing else can.
     pub fn free(info: &ModelInfo, step: Option<&Arc<str>>, cx: &RunContext) -> Self {
-        // Without this, rules whose answers do not fit would be asked for ever.
-        let _ = cx.attempts().take();
         Self::start(info, step, Tokens::ZERO, None, cx)
     }
 
@@ -184,6 +182,10 @@ impl Attempt {
             }
         };
         let spent = self.charge(&reply, &finish);
+        if self.reservation.is_none() {
+            // Without this, rules whose answers do not fit would be asked for ever.
+            let _ = self.cx.attempts().take();
+        }
         if reply.is_filtered() {
             self.observe(spent);
             let error = ModelError::new(ModelErrorClass::ContentPolicy, "a content filter stopped the answer");

@@ -5,6 +5,7 @@ use std::mem;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
+use tokio::task::coop::consume_budget;
 
 use super::{Chunk, Finish, ModelError, ModelErrorClass, ModelStream};
 use crate::amount::MicroUsd;
@@ -29,6 +30,8 @@ const PART_BYTES: usize = 128;
 pub async fn collect(mut stream: ModelStream) -> Result<(Reply, Finish), ModelError> {
     let mut collector = Collector::default();
     while let Some(chunk) = stream.next().await {
+        // A stream that is always ready gives nobody else a chance to stop it.
+        consume_budget().await;
         collector.push(chunk?)?;
         if collector.is_complete() {
             break;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt;
+use tokio::task::coop::consume_budget;
 use tracing::Instrument;
 
 use super::attempt::Attempt;
@@ -20,7 +21,7 @@ use crate::run_context::RunContext;
 /// # Errors
 ///
 /// [`AgentError::Model`] when the model fails, [`AgentError::Budget`] when it may not be asked, [`AgentError::Deadline`] when the
-/// time is over first.
+/// time is over first, [`AgentError::Cancelled`] as soon as `cx` is [cancelled](RunContext::cancellation).
 ///
 /// # Cancel safety
 ///
@@ -38,7 +39,7 @@ pub async fn complete(
     let mut attempt = Attempt::begin(info, None, &request, reservation, cx)?;
     let span = attempt.span().clone();
     let received = receive(model, request, &mut attempt, cx).instrument(span);
-    match cx.within_deadline(received).await.and_then(|received| Ok(received?)) {
+    match cx.unless_stopped(received).await.and_then(|received| Ok(received?)) {
         Ok(()) => Ok(attempt.finish()?.0),
         Err(error) => {
             attempt.fail(&error);
@@ -56,6 +57,8 @@ async fn receive(
 ) -> Result<(), ModelError> {
     let mut stream = model.stream(request, cx).await?;
     while let Some(chunk) = stream.next().await {
+        // A stream that is always ready gives nobody else a chance to stop it.
+        consume_budget().await;
         attempt.push(&chunk?)?;
         if attempt.is_complete() {
             break;
@@ -71,7 +74,7 @@ async fn relay(
     cx: &RunContext,
 ) -> Result<Arc<Reply>, AgentError> {
     let received = async { collect(model.stream(request, cx).await?).await };
-    let (mut reply, _) = cx.within_deadline(received).await?.map_err(|error| of_attempts(error, cx))?;
+    let (mut reply, _) = cx.unless_stopped(received).await?.map_err(|error| of_attempts(error, cx))?;
     reply.model.get_or_insert_with(|| model.info().name.clone());
     Ok(Arc::new(reply))
 }

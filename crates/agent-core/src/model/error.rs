@@ -76,6 +76,8 @@ pub enum ModelErrorClass {
     Empty,
     /// The stream ended in the middle of the answer.
     Cut,
+    /// The model's own code panicked.
+    Panicked,
     /// Only a person can go on.
     NeedsHuman,
     /// The attempts for this turn are used up.
@@ -115,6 +117,7 @@ impl ModelErrorClass {
             Self::TooLarge => "model.too_large",
             Self::Empty => "model.empty",
             Self::Cut => "model.cut",
+            Self::Panicked => "model.panicked",
             Self::NeedsHuman => "model.needs_human",
             Self::AttemptsExhausted => "model.attempts_exhausted",
             Self::Unpriced => "model.unpriced",

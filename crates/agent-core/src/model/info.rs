@@ -36,7 +36,9 @@ pub enum Metering {
     /// Whoever asks it: [`complete`](crate::complete) does.
     #[default]
     Caller,
-    /// The model itself, which is made of others: each time that it asks one is an [`Attempt`](crate::Attempt).
+    /// The model itself, which is made of others: each time that it asks one is an [`Attempt`](crate::Attempt). A model that wraps
+    /// such a one says so as well, by handing on its [`ModelInfo`] or by [`ModelInfo::with_metering`]: otherwise each call of it is
+    /// charged and told twice.
     Own,
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::amount::{Tokens, estimate_tokens};
-use crate::conversation::{Conversation, Entry};
+use crate::conversation::Conversation;
 use crate::function::FunctionSpec;
 use crate::schema::Schema;
 
@@ -30,6 +30,8 @@ pub struct ChatRequest {
     /// How many entries at the end of the conversation are about repairing an answer: replies that did not fit, and the run's own
     /// messages that say why. They will not stand in the conversation that the run gives back.
     pub repairs: usize,
+    /// The answers that did not fit and are being repaired, in order: for each the step of a plan that gave it, where one did.
+    pub bad_answers: Vec<Option<Arc<str>>>,
     /// Whether an answer that has begun may begin anew.
     pub restarts: Restarts,
 }
@@ -106,14 +108,6 @@ impl ChatRequest {
         let answer = self.answer.as_ref().map_or(0, Schema::size);
         let functions: usize = self.functions.iter().map(FunctionSpec::size).sum();
         estimate_tokens(self.instructions.len() + self.conversation.size() + functions + answer)
-    }
-
-    /// How many answers did not fit and are being repaired.
-    #[must_use]
-    pub fn failed_answers(&self) -> u32 {
-        let repairs = self.conversation.entries().iter().rev().take(self.repairs);
-        let problems = repairs.filter(|entry| matches!(entry, Entry::User(_))).count();
-        u32::try_from(problems).unwrap_or(u32::MAX)
     }
 
     /// The same with instructions.

@@ -4,9 +4,12 @@ mod run;
 
 use std::collections::HashSet;
 use std::fmt;
+use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -323,13 +326,14 @@ impl RunContext {
     ///
     /// # Errors
     ///
-    /// [`AgentError::Budget`] when it cannot fit, [`AgentError::Deadline`] when the time is over first.
+    /// [`AgentError::Budget`] when it cannot fit, [`AgentError::Deadline`] when the time is over first, [`AgentError::Cancelled`] when
+    /// what is here is [cancelled](Self::cancellation).
     ///
     /// # Cancel safety
     ///
     /// Dropping the future reserves nothing.
     pub async fn reserve(&self, amount: Spend) -> Result<Reservation, AgentError> {
-        Ok(self.within_deadline(self.lease().reserve(amount)).await??)
+        Ok(self.unless_stopped(self.lease().reserve(amount)).await??)
     }
 
     /// Reserves an amount that is clamped to what is left. While others are waited for, less may be left: then less is asked for.
@@ -358,6 +362,31 @@ impl RunContext {
             Some(deadline) => tokio::time::timeout_at(deadline, work).await.map_err(|_| AgentError::Deadline),
             None => Ok(work.await),
         }
+    }
+
+    /// Waits for `work` until the deadline, and until what is here is [cancelled](Self::cancellation). `work` that is ready counts,
+    /// whatever else is.
+    ///
+    /// # Errors
+    ///
+    /// [`AgentError::Deadline`] and [`AgentError::Cancelled`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As `work`'s own.
+    pub async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, AgentError> {
+        let mut work = pin!(work);
+        let mut stop = None;
+        poll_fn(|task| {
+            if let Poll::Ready(done) = work.as_mut().poll(task) {
+                return Poll::Ready(Ok(done));
+            }
+            // What is done at once needs nothing that stops it.
+            let stop =
+                stop.get_or_insert_with(|| Box::pin(stopped(self.deadline(), Some(self.cancellation().clone()))));
+            stop.as_mut().poll(task).map(Err)
+        })
+        .await
     }
 
     /// Ends this place of the run when the guard is dropped.

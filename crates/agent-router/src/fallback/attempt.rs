@@ -1,7 +1,8 @@
 //! One attempt of a step, while its answer comes.
 
-use std::future::poll_fn;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -10,11 +11,13 @@ use agent_core::{
     AgentError, Attempt, ChatRequest, Chunk, Finish, FinishReason, ModelError, ModelErrorClass, ModelStream,
     RunContext, Tokens,
 };
-use tokio::time::{Instant, Sleep};
+use futures_util::FutureExt;
+use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::chain::{Bounds, stopped};
+use super::bounds::{After, Bounds, Over};
+use super::chain::stopped;
 use super::model::Plan;
-use super::step::PlannedStep;
+use super::step::CheckedStep;
 use super::targets::{Pass, Target};
 
 /// A share of a run's time that is shorter than this says nothing about a model that did not answer in it.
@@ -29,25 +32,14 @@ pub(super) struct Live {
     /// `None` until it is open.
     stream: Option<ModelStream>,
     bounds: Bounds,
-    timer: Option<Timer>,
+    /// When something was heard last; when it began, before.
+    heard: Instant,
+    /// `None` until something is waited for, as is the next one.
+    timer: Option<Pin<Box<Sleep>>>,
+    cancelled: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     committed: bool,
     /// What it used, once that is known.
     tokens: Tokens,
-}
-
-/// Rings when the attempt may not take longer.
-struct Timer {
-    sleep: Pin<Box<Sleep>>,
-    over: Over,
-}
-
-/// Which time is over.
-#[derive(Debug, Clone, Copy)]
-enum Over {
-    Deadline,
-    FirstToken,
-    Half,
-    All,
 }
 
 /// What came of reading on.
@@ -67,7 +59,7 @@ pub(super) struct Failed {
 
 /// Asks a step, and waits until an answer begins.
 pub(super) async fn open(
-    step: &PlannedStep,
+    step: &CheckedStep,
     place: usize,
     attempt: Attempt,
     pass: Option<Pass>,
@@ -76,23 +68,35 @@ pub(super) async fn open(
     cx: &RunContext,
 ) -> Result<Live, (Live, Failed)> {
     let span = attempt.span().clone();
-    let timer = Timer::of(&bounds, false, cx.deadline());
-    let attempt = Some(attempt);
-    let mut live = Live { place, attempt, pass, stream: None, bounds, timer, committed: false, tokens: Tokens::ZERO };
-    let mut opening = step.model.stream(request, cx);
-    let opened = poll_fn(|task| {
-        let _entered = span.enter();
-        if cx.is_cancelled() {
-            return Poll::Ready(Err(live.stop(AgentError::Cancelled)));
-        }
-        match opening.as_mut().poll(task) {
-            Poll::Ready(Ok(stream)) => Poll::Ready(Ok(stream)),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(live.fail(error, true))),
-            Poll::Pending => live.ring(task).map(Err),
-        }
-    })
-    .await;
-    drop(opening);
+    let mut live = Live {
+        place,
+        attempt: Some(attempt),
+        pass,
+        stream: None,
+        bounds,
+        heard: bounds.began,
+        timer: None,
+        cancelled: None,
+        committed: false,
+        tokens: Tokens::ZERO,
+    };
+    let opened = {
+        let opening = async { step.model.stream(request, cx).await };
+        let mut opening = pin!(AssertUnwindSafe(opening).catch_unwind());
+        let opening = poll_fn(|task| {
+            let _entered = span.enter();
+            if cx.is_cancelled() {
+                return Poll::Ready(Err(live.stop(AgentError::Cancelled)));
+            }
+            match opening.as_mut().poll(task) {
+                Poll::Ready(Ok(Ok(stream))) => Poll::Ready(Ok(stream)),
+                Poll::Ready(Ok(Err(error))) => Poll::Ready(Err(live.fail(error, true))),
+                Poll::Ready(Err(_)) => Poll::Ready(Err(live.fail(panicked(), true))),
+                Poll::Pending => live.ring(task, cx).map(Err),
+            }
+        });
+        opening.await
+    };
     match opened {
         Ok(stream) => {
             live.stream = Some(stream);
@@ -108,12 +112,11 @@ impl Live {
         self.place
     }
 
-    /// Somebody reads what came: only the time for the whole answer counts now.
-    pub(super) fn commit(&mut self, cx: &RunContext) {
+    /// Somebody reads what came. `after` is who may follow should it fail now.
+    pub(super) fn commit(&mut self, after: After) {
         self.committed = true;
-        if self.timer.as_ref().is_some_and(|timer| matches!(timer.over, Over::FirstToken | Over::Half)) {
-            self.timer = Timer::of(&self.bounds, true, cx.deadline());
-        }
+        self.bounds.after = after;
+        self.heard = Instant::now();
     }
 
     pub(super) const fn is_committed(&self) -> bool {
@@ -149,14 +152,23 @@ impl Live {
             return Poll::Ready(Err(self.stop(AgentError::Cancelled)));
         }
         let polled = match (&mut self.stream, &self.attempt) {
-            (Some(stream), Some(attempt)) => attempt.span().in_scope(|| stream.as_mut().poll_next(task)),
-            _ => Poll::Ready(None),
+            (Some(stream), Some(attempt)) => {
+                let read = AssertUnwindSafe(|| stream.as_mut().poll_next(task));
+                attempt.span().in_scope(|| catch_unwind(read))
+            }
+            _ => Ok(Poll::Ready(None)),
         };
         match polled {
-            Poll::Ready(Some(Ok(chunk))) => Poll::Ready(Ok(chunk)),
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Err(self.fail(error, true))),
-            Poll::Ready(None) => Poll::Ready(Err(self.fail(cut(), true))),
-            Poll::Pending => self.ring(task).map(Err),
+            Ok(Poll::Ready(Some(Ok(chunk)))) => {
+                if self.committed && self.timer.is_some() {
+                    self.heard = Instant::now();
+                }
+                Poll::Ready(Ok(chunk))
+            }
+            Ok(Poll::Ready(Some(Err(error)))) => Poll::Ready(Err(self.fail(error, true))),
+            Ok(Poll::Ready(None)) => Poll::Ready(Err(self.fail(cut(), true))),
+            Ok(Poll::Pending) => self.ring(task, cx).map(Err),
+            Err(_) => Poll::Ready(Err(self.fail(panicked(), true))),
         }
     }
 
@@ -206,35 +218,43 @@ impl Live {
         }
     }
 
-    /// Looks at the timer: is the time over?
-    fn ring(&mut self, task: &mut Context<'_>) -> Poll<Failed> {
-        let Some(timer) = &mut self.timer else { return Poll::Pending };
-        if timer.sleep.as_mut().poll(task).is_pending() {
-            return Poll::Pending;
+    /// Whether it is to be given up while nothing comes.
+    fn ring(&mut self, task: &mut Context<'_>, cx: &RunContext) -> Poll<Failed> {
+        let cancelled = self.cancelled.get_or_insert_with(|| Box::pin(cx.cancellation().clone().cancelled_owned()));
+        if cancelled.as_mut().poll(task).is_ready() {
+            return Poll::Ready(self.stop(AgentError::Cancelled));
         }
+        loop {
+            let Some((at, over)) = self.bounds.next(self.heard, self.committed) else { return Poll::Pending };
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+            // One that rings too early is set anew then: most pieces come before.
+            if timer.deadline() > at {
+                timer.as_mut().reset(at);
+            }
+            ready!(timer.as_mut().poll(task));
+            if Instant::now() >= at {
+                return Poll::Ready(self.over(over));
+            }
+            timer.as_mut().reset(at);
+        }
+    }
+
+    /// Ends it since some time is over.
+    fn over(&mut self, over: Over) -> Failed {
         let waited = Instant::now().saturating_duration_since(self.bounds.began);
-        let first = |marks| (ModelErrorClass::FirstTokenTimeout, "nothing came in time", marks);
-        let (class, message, marks) = match timer.over {
-            Over::Deadline => return Poll::Ready(self.stop(AgentError::Deadline)),
-            Over::FirstToken => first(true),
-            Over::Half => first(waited >= TELLING),
-            Over::All => (ModelErrorClass::TimedOut, "the answer was not complete in time", true),
+        let (class, message) = match over {
+            Over::Deadline => return self.stop(AgentError::Deadline),
+            Over::Silence if self.committed => (ModelErrorClass::Stalled, "nothing more came in time"),
+            Over::FirstToken | Over::Silence => (ModelErrorClass::FirstTokenTimeout, "nothing came in time"),
+            Over::All | Over::Last => (ModelErrorClass::TimedOut, "the answer was not complete in time"),
         };
-        Poll::Ready(self.fail(ModelError::new(class, message), marks))
+        let is_a_share = matches!(over, Over::Silence | Over::Last);
+        self.fail(ModelError::new(class, message), !is_a_share || waited >= TELLING)
     }
 }
 
-impl Timer {
-    /// The timer of what is over first.
-    fn of(bounds: &Bounds, committed: bool, deadline: Option<Instant>) -> Option<Self> {
-        let before_commit = if committed { [None; 2] } else { [bounds.first_token, bounds.half] };
-        let [first_token, half] = before_commit;
-        let ends =
-            [(deadline, Over::Deadline), (first_token, Over::FirstToken), (half, Over::Half), (bounds.all, Over::All)];
-        let ends = ends.into_iter().filter_map(|(at, over)| Some((at?, over)));
-        let (at, over) = ends.min_by_key(|(at, _)| *at)?;
-        Some(Self { sleep: Box::pin(tokio::time::sleep_until(at)), over })
-    }
+fn panicked() -> ModelError {
+    ModelError::new(ModelErrorClass::Panicked, "the model's code panicked")
 }
 
 fn cut() -> ModelError {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use agent_core::InvalidValue;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -27,6 +28,10 @@ pub struct BreakerSettings {
     pub longest_open_ms: u64,
     /// For how long a model cools off that sends us away and does not say for how long.
     pub cooling_ms: u64,
+    /// For how long a model cools off at most, whatever it says.
+    pub longest_cooling_ms: u64,
+    /// How long the call may take that decides whether it closes again: after that, another one may.
+    pub longest_probe_ms: u64,
     /// For how long a refused credential is dead.
     pub dead_ms: u64,
 }
@@ -41,8 +46,26 @@ impl Default for BreakerSettings {
             open_ms: 2_000,
             longest_open_ms: 15_000,
             cooling_ms: 1_000,
+            longest_cooling_ms: 900_000,
+            longest_probe_ms: 60_000,
             dead_ms: 300_000,
         }
+    }
+}
+
+impl BreakerSettings {
+    /// Whether they can open a breaker, and close it again.
+    pub(super) fn ensure_valid(&self) -> Result<(), InvalidValue> {
+        if self.window == 0 {
+            return Err(InvalidValue::new("window", 0, "at least 1"));
+        }
+        if !(1..=self.window).contains(&self.minimum_calls) {
+            return Err(InvalidValue::new("minimum_calls", self.minimum_calls, "at least 1, at most `window`"));
+        }
+        if !(1..=100).contains(&self.failures_percent) {
+            return Err(InvalidValue::new("failures_percent", self.failures_percent, "1 to 100"));
+        }
+        Ok(())
     }
 }
 
@@ -81,6 +104,8 @@ struct Shared {
     phase: Phase,
     /// Counts changes of the phase: a verdict of before counts no more.
     generation: u64,
+    /// Counts how often a host said that all is well: what calls of before say counts no more.
+    epoch: u64,
     /// The last calls, and whether they failed.
     calls: VecDeque<(Instant, bool)>,
     /// How often it opened without a success since.
@@ -91,8 +116,13 @@ struct Shared {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Phase {
     Closed,
-    Open { until: Instant },
-    Probing,
+    Open {
+        until: Instant,
+    },
+    /// One call is out; another one may follow it then.
+    Probing {
+        until: Instant,
+    },
 }
 
 /// Why nothing may be asked now.
@@ -111,6 +141,7 @@ impl Breaker {
             random,
             phase: Phase::Closed,
             generation: 0,
+            epoch: 0,
             calls: VecDeque::new(),
             opened: 0,
             cool_until: None,
@@ -130,31 +161,15 @@ impl Breaker {
     /// Lets a call pass, as the only one where the breaker is half open.
     pub(super) fn admit(&self) -> Result<Permit, NotNow> {
         let mut shared = self.lock();
-        shared.check(Instant::now())?;
+        let now = Instant::now();
+        shared.check(now)?;
         let is_probe = shared.phase != Phase::Closed;
         if is_probe {
-            shared.enter(Phase::Probing);
+            let until = later(now, Duration::from_millis(shared.settings.longest_probe_ms));
+            shared.enter(Phase::Probing { until });
         }
-        Ok(Permit { breaker: self.clone(), generation: shared.generation, is_probe, given: false })
-    }
-
-    /// Lets nothing pass for this long, or as long as it would anyway.
-    pub(super) fn cool(&self, wait: Option<Duration>) {
-        let mut shared = self.lock();
-        let wait = wait.unwrap_or(Duration::from_millis(shared.settings.cooling_ms));
-        let until = later(Instant::now(), wait);
-        shared.cool_until = shared.cool_until.max(Some(until));
-    }
-
-    /// Opens it for this long, whatever came before.
-    pub(super) fn trip(&self, wait: Duration) {
-        let until = later(Instant::now(), wait);
-        let mut shared = self.lock();
-        let until = match shared.phase {
-            Phase::Open { until: earlier } => until.max(earlier),
-            _ => until,
-        };
-        shared.enter(Phase::Open { until });
+        let Shared { generation, epoch, .. } = *shared;
+        Ok(Permit { breaker: self.clone(), generation, epoch, is_probe, given: false })
     }
 
     /// Forgets everything: it is closed.
@@ -163,6 +178,7 @@ impl Breaker {
         shared.calls.clear();
         shared.opened = 0;
         shared.cool_until = None;
+        shared.epoch += 1;
         shared.enter(Phase::Closed);
     }
 
@@ -175,7 +191,7 @@ impl Breaker {
         let (state, open_for) = match shared.phase {
             Phase::Closed => (BreakerState::Closed, Duration::ZERO),
             Phase::Open { until } if until > now => (BreakerState::Open, left(until)),
-            Phase::Open { .. } | Phase::Probing => (BreakerState::HalfOpen, Duration::ZERO),
+            Phase::Open { .. } | Phase::Probing { .. } => (BreakerState::HalfOpen, Duration::ZERO),
         };
         Look {
             state,
@@ -204,8 +220,8 @@ impl Shared {
         }
         match self.phase {
             Phase::Open { until } if until > now => Err(NotNow { is_cooling: false, ready_at: Some(until) }),
-            Phase::Probing => Err(NotNow { is_cooling: false, ready_at: None }),
-            Phase::Closed | Phase::Open { .. } => Ok(()),
+            Phase::Probing { until } if until > now => Err(NotNow { is_cooling: false, ready_at: None }),
+            Phase::Closed | Phase::Open { .. } | Phase::Probing { .. } => Ok(()),
         }
     }
 
@@ -216,7 +232,7 @@ impl Shared {
 
     fn forget_old(&mut self, now: Instant) {
         let oldest = Duration::from_millis(self.settings.window_ms);
-        while self.calls.len() > self.settings.window.max(1)
+        while self.calls.len() > self.settings.window
             || self.calls.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) > oldest)
         {
             self.calls.pop_front();
@@ -237,7 +253,7 @@ impl Shared {
         }
         let failures = self.failures() as u64;
         let bound = self.calls.len() as u64 * u64::from(self.settings.failures_percent);
-        if self.calls.len() >= self.settings.minimum_calls.max(1) && failures * 100 >= bound {
+        if self.calls.len() >= self.settings.minimum_calls && failures * 100 >= bound {
             self.open(now);
         }
     }
@@ -271,6 +287,7 @@ impl Shared {
 pub(super) struct Permit {
     breaker: Breaker,
     generation: u64,
+    epoch: u64,
     is_probe: bool,
     given: bool,
 }
@@ -281,6 +298,31 @@ impl Permit {
         self.given = true;
         let mut shared = self.breaker.lock();
         shared.generation == self.generation && shared.decide(verdict, self.is_probe)
+    }
+
+    /// Lets nothing more pass for this long, or as long as it would anyway.
+    pub(super) fn cool(&self, wait: Option<Duration>) {
+        let mut shared = self.breaker.lock();
+        if shared.epoch != self.epoch {
+            return;
+        }
+        let BreakerSettings { cooling_ms, longest_cooling_ms, .. } = shared.settings;
+        let longest = Duration::from_millis(longest_cooling_ms);
+        let until = later(Instant::now(), wait.unwrap_or(Duration::from_millis(cooling_ms)).min(longest));
+        shared.cool_until = shared.cool_until.max(Some(until));
+    }
+
+    /// Opens it for this long, or as long as it is anyway, unless calls that began after this one say otherwise.
+    pub(super) fn trip(mut self, wait: Duration) {
+        self.given = true;
+        let mut shared = self.breaker.lock();
+        let until = later(Instant::now(), wait);
+        let until = match shared.phase {
+            Phase::Open { until: earlier } if shared.epoch == self.epoch => until.max(earlier),
+            _ if shared.generation == self.generation => until,
+            _ => return,
+        };
+        shared.enter(Phase::Open { until });
     }
 
     /// Whether the breaker is half open for this.

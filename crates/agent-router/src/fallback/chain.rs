@@ -8,14 +8,14 @@ use std::task::{Context, Poll, ready};
 use agent_core::{Attempt, ChatRequest, Chunk, ModelError, ModelErrorClass, ModelStream, Restarts, RunContext, Tokens};
 use futures_util::future::BoxFuture;
 use futures_util::{Stream, StreamExt};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::attempt::{Live, Read, open};
 use super::choose::Chosen;
 use super::limiter::Place;
 use super::model::Plan;
 use super::progress::Progress;
-use super::step::PlannedStep;
+use super::step::CheckedStep;
 use super::table::FailureClass;
 use super::targets::Pass;
 
@@ -27,16 +27,18 @@ pub(super) struct Chain {
     pub(super) input: Tokens,
     /// How far each step is, by its place in the plan.
     pub(super) progress: Vec<Progress>,
+    /// The places of the steps, in the order in which they are asked.
+    pub(super) order: Vec<usize>,
     /// The step that is asked again, and when.
     pub(super) again: Option<(usize, Instant)>,
+    /// When the end of the run's time begins that is kept for rules or a person.
+    pub(super) last: Option<Instant>,
     /// Until when is waited while no step can be asked. Set by the first such wait.
     pub(super) wait_until: Option<Instant>,
     /// Why the request went past a step, last.
     pub(super) cause: Option<FailureClass>,
     /// What the last attempt failed with.
     pub(super) failed: Option<ModelError>,
-    /// Whether a model could not hold the conversation.
-    pub(super) overflowed: bool,
     /// Whether something was read of an attempt that failed since.
     pub(super) restart: bool,
     /// How many attempts of this stream began to be read, and are void.
@@ -56,20 +58,21 @@ impl Chain {
         let mut chain = Box::new(Self {
             input: request.estimate_input(),
             progress: plan.steps.iter().map(|_| Progress::default()).collect(),
+            order: (0..plan.steps.len()).collect(),
             plan,
             request,
-            cx,
+            last: Self::before_last(Instant::now(), cx.deadline()),
             again: None,
             wait_until: None,
             cause: None,
             failed: None,
-            overflowed: false,
             restart: false,
             void: 0,
             live: None,
             ready: VecDeque::new(),
+            cx,
         });
-        chain.pass_bad_answers();
+        chain.recall_bad_answers();
         chain.descend().await?;
         Ok(Chunks { state: State::Reading(chain) }.boxed())
     }
@@ -124,7 +127,7 @@ impl Chain {
                     let is_heard = is_heard(&chunk);
                     held.push_back(chunk);
                     if is_heard || held.len() > MOST_HELD {
-                        live.commit(&self.cx);
+                        live.commit(self.after_commit(place));
                         self.commit(held);
                         self.live = Some(live);
                         return Ok(true);
@@ -145,17 +148,26 @@ impl Chain {
     async fn begin_attempt(
         &mut self,
         place: usize,
-        step: &PlannedStep,
+        step: &CheckedStep,
         seat: Option<Place>,
         request: &mut ChatRequest,
     ) -> Result<Option<(Attempt, Option<Pass>)>, ModelError> {
         let Some((target, seat)) = step.target.as_ref().zip(seat) else {
             return Ok(Some((Attempt::free(step.info(), Some(&step.name), &self.cx), None)));
         };
-        let reservation = match Attempt::reserve(step.info(), request, &self.cx).await {
+        let reserved = match self.models_until() {
+            // Budget that others hold is not waited for in the time that is kept for rules or a person.
+            Some(until) => timeout_at(until, Attempt::reserve(step.info(), request, &self.cx)).await,
+            None => Ok(Attempt::reserve(step.info(), request, &self.cx).await),
+        };
+        let reserved = reserved.unwrap_or_else(|_| {
+            self.ensure_may_go_on()?;
+            Err(ModelError::new(ModelErrorClass::NotNow, "others hold the budget").into())
+        });
+        let reservation = match reserved {
             Ok(reservation) => reservation,
             Err(error) => {
-                seat.settle(Tokens::ZERO);
+                seat.unsent();
                 return self.refused(place, error).map(|()| None);
             }
         };
@@ -243,16 +255,6 @@ impl Stream for Chunks {
             }
         }
     }
-}
-
-/// Until when a step may take.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
-    pub(super) first_token: Option<Instant>,
-    /// Half of the run's time, so that another model can still answer.
-    pub(super) half: Option<Instant>,
-    pub(super) all: Option<Instant>,
-    pub(super) began: Instant,
 }
 
 /// More pieces than any answer begins with that has nothing to read.

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use agent_core::{ModelError, ModelErrorClass, RunContext};
+use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 
-use super::chain::{Bounds, Chain, stopped};
+use super::chain::{Chain, stopped};
 use super::limiter::Place;
-use super::step::PlannedStep;
-use super::table::{FailureClass, NextStep, RunFailureClass};
+use super::step::CheckedStep;
+use super::table::{FailureClass, RunFailureClass};
 use super::targets::LeftOut;
 
 /// How long is waited for a verdict that somebody else is about to get.
@@ -21,85 +22,119 @@ pub(super) struct Chosen {
     pub(super) seat: Option<Place>,
 }
 
+/// What comes of looking at a step.
+pub(super) enum Looked {
+    /// It may be asked.
+    Free(Chosen),
+    /// It may not, as things are.
+    Left,
+    /// It may at this time.
+    Later(Instant),
+}
+
 impl Chain {
     /// The step to ask now, after waiting for one if need be.
     pub(super) async fn choose(&mut self) -> Result<Chosen, ModelError> {
         loop {
+            // Steps that fail at once, again and again, give nobody else a chance to stop this.
+            consume_budget().await;
             self.ensure_may_go_on()?;
             if let Some((place, at)) = self.again.take() {
                 wait(&self.cx, at).await?;
-                if let Ok(Some(chosen)) = self.try_step(place).await {
+                if let Looked::Free(chosen) = self.look_at(place).await? {
                     return Ok(chosen);
                 }
             }
             let mut soonest: Option<Instant> = None;
-            for place in 0..self.plan.steps.len() {
-                match self.try_step(place).await {
-                    Ok(Some(chosen)) => return Ok(chosen),
-                    Ok(None) => {}
-                    Err(ready_at) => soonest = Some(soonest.map_or(ready_at, |soonest| soonest.min(ready_at))),
+            // Those that failed already are come back to when there is nothing else.
+            for failed_before in [false, true] {
+                for turn in 0..self.order.len() {
+                    let Some(&place) = self.order.get(turn) else { continue };
+                    if self.progress.get(place).is_none_or(|progress| (progress.failures > 0) != failed_before) {
+                        continue;
+                    }
+                    match self.look_at(place).await? {
+                        Looked::Free(chosen) => return Ok(chosen),
+                        Looked::Left => {}
+                        Looked::Later(at) => soonest = Some(soonest.map_or(at, |soonest| soonest.min(at))),
+                    }
                 }
             }
             match soonest {
-                Some(at) if self.fits_waiting(at) => wait(&self.cx, at).await?,
+                Some(at) if self.fits_waiting(at) => {
+                    wait(&self.cx, at).await?;
+                }
                 soonest => return Err(self.end(soonest)),
             }
         }
     }
 
-    /// The step, if it may be asked. `Err` when it may later.
-    pub(super) async fn try_step(&mut self, place: usize) -> Result<Option<Chosen>, Instant> {
+    /// Whether the step may be asked.
+    async fn look_at(&mut self, place: usize) -> Result<Looked, ModelError> {
         let plan = self.plan.clone();
-        let (Some(step), Some(progress)) = (plan.steps.get(place), self.progress.get(place)) else { return Ok(None) };
+        let (Some(step), Some(progress)) = (plan.steps.get(place), self.progress.get(place)) else {
+            return Ok(Looked::Left);
+        };
         if progress.is_over {
-            return Ok(None);
+            return Ok(Looked::Left);
         }
         let Some(target) = &step.target else {
             // A conversation that is too long is the agent's to shorten, before rules answer in a model's place.
-            if self.overflowed && self.cx.attempts().left() > 0 {
-                return Ok(None);
-            }
-            return Ok(self.rules_may_answer().then_some(Chosen { place, seat: None }));
+            let is_free = self.rules_may_answer() && !(self.is_too_long() && self.cx.attempts().left() > 0);
+            return Ok(if is_free { Looked::Free(Chosen { place, seat: None }) } else { Looked::Left });
         };
-        if self.cx.attempts().left() == 0 {
-            return Ok(None);
+        if self.cx.attempts().left() == 0 || self.models_until().is_some_and(|until| until <= Instant::now()) {
+            return Ok(Looked::Left);
         }
-        if step.is_too_small_for(self.input) {
-            self.overflowed = true;
+        if step.is_too_small_for(&self.request, self.input) {
             self.leave_out(place, step, ModelErrorClass::ContextOverflow, "step.too_small");
-            return Ok(None);
+            return Ok(Looked::Left);
         }
         if step.is_unable(&self.request) {
             self.leave_out(place, step, ModelErrorClass::NotNow, "step.unable");
-            return Ok(None);
+            return Ok(Looked::Left);
         }
-        let now = Instant::now();
-        if let Some(at) = progress.not_before.filter(|at| *at > now) {
-            return Err(at);
+        if let Some(at) = progress.not_before.filter(|at| *at > Instant::now()) {
+            return Ok(Looked::Later(at));
         }
         let output = self.request.max_output.or(step.info().max_output).unwrap_or_default();
         let tokens = self.input.plus(output);
         let admitted = match target.check() {
-            Ok(()) => target.seat(&self.cx.caller().tenant, tokens, self.cx.deadline()).await,
+            Ok(()) => {
+                let seat = target.seat(&self.cx.caller().tenant, tokens, self.patience(place));
+                self.cx.unless_stopped(seat).await.map_err(|_| stopped())?
+            }
             Err(left_out) => Err(left_out),
         };
         let left_out = match admitted {
-            Ok(seat) => return Ok(Some(Chosen { place, seat: Some(seat) })),
+            Ok(seat) => return Ok(Looked::Free(Chosen { place, seat: Some(seat) })),
             Err(left_out) => left_out,
         };
         self.skipped(place, step, left_out.code);
         let LeftOut { ready_at, is_passing, .. } = left_out;
         if !is_passing {
-            return Ok(None);
+            return Ok(Looked::Left);
         }
-        Err(ready_at.unwrap_or_else(|| Instant::now() + VERDICT))
+        Ok(Looked::Later(self.spread(ready_at.unwrap_or_else(|| Instant::now() + VERDICT))))
+    }
+
+    /// How many models, but for this one, could be asked now and were not yet.
+    pub(super) fn fresh_models(&self, but: usize) -> usize {
+        let steps = self.plan.steps.iter().zip(&self.progress).enumerate();
+        let fresh = steps.filter(|(place, (step, progress))| {
+            *place != but
+                && !progress.is_over
+                && progress.failures == 0
+                && step.target.as_ref().is_some_and(|target| target.check().is_ok())
+                && !step.is_too_small_for(&self.request, self.input)
+                && !step.is_unable(&self.request)
+        });
+        fresh.count()
     }
 
     /// Leaves a step out for the whole request.
-    pub(super) fn leave_out(&mut self, place: usize, step: &PlannedStep, class: ModelErrorClass, code: &'static str) {
-        if self.cause.is_none() {
-            self.cause = Some(class.into());
-        }
+    fn leave_out(&mut self, place: usize, step: &CheckedStep, class: ModelErrorClass, code: &'static str) {
+        self.cause.get_or_insert(class.into());
         self.skipped(place, step, code);
         if let Some(progress) = self.progress.get_mut(place) {
             progress.is_over = true;
@@ -107,10 +142,8 @@ impl Chain {
     }
 
     /// Tells that a step is left out: once for each reason.
-    pub(super) fn skipped(&mut self, place: usize, step: &PlannedStep, code: &'static str) {
-        if self.cause.is_none() {
-            self.cause = Some(ModelErrorClass::NotNow.into());
-        }
+    pub(super) fn skipped(&mut self, place: usize, step: &CheckedStep, code: &'static str) {
+        self.cause.get_or_insert(ModelErrorClass::NotNow.into());
         let Some(progress) = self.progress.get_mut(place) else { return };
         if progress.told.replace(code) == Some(code) {
             return;
@@ -121,52 +154,60 @@ impl Chain {
         self.cx.tell_skipped_step(&step.name, code);
     }
 
-    /// Leaves models behind whose answers did not fit, as often as the table lets them try again.
-    pub(super) fn pass_bad_answers(&mut self) {
+    /// Goes on from the steps whose answers did not fit: the last one repairs its answer, as often as the table says, and then those
+    /// after it are asked.
+    pub(super) fn recall_bad_answers(&mut self) {
         let class = FailureClass::Run(RunFailureClass::BadAnswer);
         let row = self.plan.table.row(class);
-        let mut bad = self.request.failed_answers();
-        for place in 0..self.plan.steps.len() {
-            let Some(target) = self.plan.steps.get(place).and_then(|step| step.target.clone()) else { continue };
-            if bad == 0 {
-                return;
-            }
-            let Some(progress) = self.progress.get_mut(place) else { return };
-            let of_step = row.again.times.saturating_add(1);
-            if bad <= of_step {
-                // The last one is this step's, and it is news.
-                target.bad_answer();
-            }
-            let later = self.plan.steps.get(place + 1..).unwrap_or_default();
-            let a_step_is_left = later.iter().any(|step| step.is_model() || row.rules);
-            let is_last = !a_step_is_left && (!row.human || self.plan.human.is_none());
-            if bad < of_step || row.next == NextStep::Never || is_last {
-                return;
-            }
-            progress.is_over = true;
-            self.cause = Some(class);
-            bad = bad.saturating_sub(of_step);
+        let plan = self.plan.clone();
+        let mut last = None;
+        for name in self.request.bad_answers.iter().flatten() {
+            let Some(place) = plan.steps.iter().position(|step| step.name == *name) else { continue };
+            let (Some(step), Some(progress)) = (plan.steps.get(place), self.progress.get_mut(place)) else { continue };
+            progress.failures = progress.failures.saturating_add(1);
+            // Rules say the same again.
+            progress.is_over = !step.is_model() || progress.failures > row.again.times;
+            last = Some((place, step));
         }
+        let Some((last, step)) = last else { return };
+        self.cause = Some(class);
+        let Some(target) = &step.target else { return };
+        target.bad_answer();
+        self.order.sort_by_key(|place| {
+            let is_model = plan.steps.get(*place).is_some_and(CheckedStep::is_model);
+            (!is_model, *place < last, *place)
+        });
+        self.restrict(last, row.next);
+        let is_over = self.progress.get(last).is_none_or(|progress| progress.is_over);
+        if is_over && !self.something_is_left(class) {
+            // Nobody else is there to ask.
+            if let Some(progress) = self.progress.get_mut(last) {
+                progress.is_over = false;
+            }
+        } else if !is_over && self.attempts_are_spare(last) {
+            self.again = Some((last, Instant::now()));
+        }
+    }
+
+    /// Whether anything may still answer after a failure of this kind.
+    fn something_is_left(&self, class: FailureClass) -> bool {
+        let rules = self.plan.table.row(class).rules;
+        let mut steps = self.plan.steps.iter().zip(&self.progress);
+        steps.any(|(step, progress)| !progress.is_over && (step.is_model() || rules)) || self.person_may_answer(class)
+    }
+
+    /// Whether a step may be asked again, and enough attempts stay for the models that were not asked yet.
+    pub(super) fn attempts_are_spare(&self, place: usize) -> bool {
+        self.cx.attempts().left() as usize > self.fresh_models(place)
     }
 
     pub(super) fn rules_may_answer(&self) -> bool {
         self.cause.is_none_or(|cause| self.plan.table.row(cause).rules)
     }
 
-    /// How long the step may take. One that is not the last model gets half of the time for its first word.
-    pub(super) fn bounds(&self, place: usize, step: &PlannedStep) -> Bounds {
-        let now = Instant::now();
-        let after = |time: Option<Duration>| time.and_then(|time| now.checked_add(time));
-        let others = self.plan.steps.iter().zip(&self.progress).enumerate();
-        let mut others = others.filter(|(other, (step, _))| *other > place && step.is_model());
-        let attempts_left = self.cx.attempts().left() > 0;
-        let half = match self.cx.time_left() {
-            Some(left) if attempts_left && others.any(|(_, (_, progress))| !progress.is_over) => {
-                now.checked_add(left / 2)
-            }
-            _ => None,
-        };
-        Bounds { first_token: after(step.first_token), half, all: after(step.time), began: now }
+    /// Whether the conversation was too long for the last model that was looked at or asked.
+    pub(super) fn is_too_long(&self) -> bool {
+        self.cause == Some(ModelErrorClass::ContextOverflow.into())
     }
 
     pub(super) fn ensure_may_go_on(&self) -> Result<(), ModelError> {
@@ -174,13 +215,19 @@ impl Chain {
         if is_over || self.cx.is_cancelled() { Err(stopped()) } else { Ok(()) }
     }
 
+    /// A moment at `at` or somewhat after it: not all who wait for the same come back at once.
+    pub(super) fn spread(&self, at: Instant) -> Instant {
+        let wait = at.saturating_duration_since(Instant::now());
+        at.checked_add(self.plan.backoff(1).min(wait)).filter(|later| self.fits(*later)).unwrap_or(at)
+    }
+
     /// Whether there is something to do after waiting until then.
     pub(super) fn fits(&self, at: Instant) -> bool {
-        self.cx.attempts().left() > 0 && self.cx.deadline().is_none_or(|deadline| at < deadline)
+        self.cx.attempts().left() > 0 && self.models_until().is_none_or(|until| at < until)
     }
 
     /// The same, for waiting while no step can be asked.
-    pub(super) fn fits_waiting(&mut self, at: Instant) -> bool {
+    fn fits_waiting(&mut self, at: Instant) -> bool {
         let longest = Duration::from_millis(self.plan.waits.longest_ms);
         let until = *self.wait_until.get_or_insert_with(|| Instant::now() + longest);
         at <= until && self.fits(at)
@@ -191,9 +238,5 @@ async fn wait(cx: &RunContext, until: Instant) -> Result<(), ModelError> {
     if until <= Instant::now() {
         return Ok(());
     }
-    tokio::select! {
-        biased;
-        () = cx.cancellation().cancelled() => Err(stopped()),
-        () = tokio::time::sleep_until(until) => Ok(()),
-    }
+    cx.unless_stopped(tokio::time::sleep_until(until)).await.map_err(|_| stopped())
 }

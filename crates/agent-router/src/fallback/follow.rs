@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::attempt::{Failed, Live};
 use super::chain::{Chain, stopped};
-use super::step::PlannedStep;
+use super::step::CheckedStep;
 use super::table::{Again, FailureClass, FailureRow, Mark, NextStep, RunFailureClass, Wait};
 use super::targets::COOLING;
 
@@ -47,10 +47,9 @@ impl Chain {
             return Err(error);
         }
         if self.restart && self.request.restarts == Restarts::Forbidden {
-            // Somebody has read the beginning: nothing else may follow it.
-            return Err(settled(error));
+            // Somebody has read the beginning: no other model's answer may follow it.
+            return Err(self.hand_over(class, error));
         }
-        self.overflowed |= error.class == ModelErrorClass::ContextOverflow;
         self.plan_again(place, class, row, error.retry_after);
         self.failed = Some(error);
         Ok(())
@@ -63,7 +62,7 @@ impl Chain {
             progress.is_over = true;
         }
         if self.restart && self.request.restarts == Restarts::Forbidden {
-            return Err(settled(error));
+            return Err(self.hand_over(RunFailureClass::AfterCommit, error));
         }
         self.cause.get_or_insert(error.class.into());
         self.failed.get_or_insert(error);
@@ -85,14 +84,15 @@ impl Chain {
             self.go_past(place, class, next);
             return;
         }
-        let backoff = self.plan.backoff(progress.failures);
-        let wait = match wait {
-            Wait::No => Duration::ZERO,
-            Wait::Backoff => backoff.max(retry_after.unwrap_or_default()),
-            Wait::RetryAfter => retry_after.unwrap_or(backoff),
-        };
         let now = Instant::now();
-        let mut at = now.checked_add(wait);
+        let mut at = match wait {
+            Wait::No => Some(now),
+            Wait::Backoff => {
+                let backoff = self.plan.backoff(progress.failures);
+                let asked = now.checked_add(retry_after.unwrap_or_default());
+                asked.map(|at| at.checked_add(backoff).filter(|later| self.fits(*later)).unwrap_or(at))
+            }
+        };
         let resting = self.plan.steps.get(place).and_then(|step| step.target.as_ref()?.check().err());
         if let Some(left_out) = resting {
             at = at.zip(left_out.ready_at).map(|(one, other)| one.max(other));
@@ -103,7 +103,9 @@ impl Chain {
         // An open breaker says that there are more failures than this one: others first.
         let is_open = resting.is_some_and(|left_out| left_out.code != COOLING);
         match at {
-            Some(at) if !is_open && at <= now + patience && self.fits(at) => self.again = Some((place, at)),
+            Some(at) if !is_open && self.attempts_are_spare(place) && at <= now + patience && self.fits(at) => {
+                self.again = Some((place, at));
+            }
             // Others first. It is come back to when there are none, and when that fits.
             at => {
                 if let Some(progress) = self.progress.get_mut(place) {
@@ -135,14 +137,13 @@ impl Chain {
     /// What the request ends with when no step is left.
     pub(super) fn end(&mut self, soonest: Option<Instant>) -> ModelError {
         let attempts_left = self.cx.attempts().left() > 0;
+        let too_long =
+            || ModelError::new(ModelErrorClass::ContextOverflow, "the conversation is longer than its window");
         let error = match self.failed.take() {
-            _ if self.overflowed && attempts_left && self.others_may_answer() => {
-                return ModelError::new(ModelErrorClass::ContextOverflow, "the conversation is longer than its window");
-            }
+            // The agent shortens it, and asks again.
+            _ if self.is_too_long() && attempts_left && self.others_may_answer() => return too_long(),
             Some(error) => error,
-            None if self.overflowed => {
-                ModelError::new(ModelErrorClass::ContextOverflow, "the conversation is longer than its window")
-            }
+            None if self.is_too_long() => too_long(),
             None if self.is_answered_badly() => {
                 ModelError::new(ModelErrorClass::AttemptsExhausted, "no model gave an answer that fits")
             }
@@ -151,15 +152,21 @@ impl Chain {
             }
             None => ModelError::new(ModelErrorClass::NotNow, "no model can be asked now"),
         };
-        let row = self.cause.map(|cause| self.plan.table.row(cause)).unwrap_or_default();
-        if let Some(question) = self.plan.human.clone().filter(|_| row.human) {
-            return ModelError::new(ModelErrorClass::NeedsHuman, question.to_string()).with_source(error);
-        }
-        let mut error = settled(error);
-        if let Some(at) = soonest {
+        let mut error = self.hand_over(self.cause.unwrap_or(error.class.into()), error);
+        if let Some(at) = soonest.filter(|_| error.class != ModelErrorClass::NeedsHuman) {
             error.retry_after = Some(at.saturating_duration_since(Instant::now()));
         }
         error
+    }
+
+    /// What ends the request: a question to the plan's person, if he may answer after a failure of this kind, else the failure.
+    fn hand_over(&self, class: impl Into<FailureClass>, error: ModelError) -> ModelError {
+        match &self.plan.human {
+            Some(question) if self.person_may_answer(class) => {
+                ModelError::new(ModelErrorClass::NeedsHuman, question.to_string()).with_source(error)
+            }
+            _ => settled(error),
+        }
     }
 
     /// Whether the last failure lets other models answer at all.
@@ -184,7 +191,7 @@ fn after_commit(of_class: FailureRow, after: FailureRow) -> FailureRow {
 }
 
 /// Whether a model may be asked after a failure of another one.
-fn may_follow(failed: &PlannedStep, step: &PlannedStep, next: NextStep) -> bool {
+fn may_follow(failed: &CheckedStep, step: &CheckedStep, next: NextStep) -> bool {
     let (failed_info, info) = (failed.info(), step.info());
     match next {
         NextStep::Never => false,

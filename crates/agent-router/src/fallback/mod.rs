@@ -1,6 +1,7 @@
 //! Fallback: models, rules and people as one plan with one budget.
 
 mod attempt;
+mod bounds;
 mod breaker;
 mod chain;
 mod choose;
@@ -21,6 +22,6 @@ pub use limiter::StepLimits;
 pub use model::{FallbackBuilder, FallbackModel, Waits};
 pub use recovery::TableRecovery;
 pub use rules::{Asked, FnRules, Rules, RulesModel, rules};
-pub use step::Step;
+pub use step::PlanStep;
 pub use table::{Again, FailureClass, FailureRow, FailureTable, Mark, NextStep, RunFailureClass, Wait};
 pub use targets::{TargetKey, TargetState, Targets};

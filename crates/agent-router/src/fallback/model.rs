@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::chain::Chain;
-use super::step::{PlannedStep, Step};
+use super::step::{CheckedStep, PlanStep};
 use super::table::FailureTable;
 use super::targets::Targets;
 
@@ -26,10 +26,13 @@ use super::targets::Targets;
 ///   its credential is dead, and when its limits leave no place in time.
 /// - What a model says is held back until something of it is to be read; then the model is committed to. When it fails after that,
 ///   the next one begins anew if the request [allows it](ChatRequest::restarts), which the Main Agent's does; texts are never joined.
-/// - Nothing is waited for that cannot be there before the deadline. When another step can answer now, only short times are waited.
+/// - Nothing is waited for that cannot be there before the deadline. When another step can answer now, only short times are waited. The
+///   end of the time is kept for rules or a person, where the plan has them.
+/// - A model whose answer does not fit repairs it, and those after it follow: [`ChatRequest::bad_answers`].
 /// - Rules need no attempt and no budget, so that they can answer when nothing of these is left.
 /// - It never suspends and never shortens a conversation: it fails as [`NeedsHuman`](agent_core::ModelErrorClass::NeedsHuman) or
 ///   [`ContextOverflow`](agent_core::ModelErrorClass::ContextOverflow), and the Main Agent does that.
+/// - A model that panics has failed as [`Panicked`](agent_core::ModelErrorClass::Panicked), and the next one is asked.
 ///
 /// ```
 /// use agent_core::{Caller, MainAgent};
@@ -56,11 +59,11 @@ pub struct FallbackModel {
 #[must_use = "a builder does nothing until it is built"]
 pub struct FallbackBuilder {
     name: Arc<str>,
-    steps: Vec<Step>,
+    steps: Vec<PlanStep>,
     human: Option<Arc<str>>,
     table: FailureTable,
     waits: Waits,
-    targets: Targets,
+    targets: Option<Targets>,
     seed: Option<u64>,
 }
 
@@ -88,7 +91,7 @@ impl Default for Waits {
 /// A plan that was checked.
 pub(super) struct Plan {
     pub(super) info: ModelInfo,
-    pub(super) steps: Vec<PlannedStep>,
+    pub(super) steps: Vec<CheckedStep>,
     pub(super) human: Option<Arc<str>>,
     pub(super) table: FailureTable,
     pub(super) waits: Waits,
@@ -105,7 +108,7 @@ impl FallbackModel {
             human: None,
             table: FailureTable::default(),
             waits: Waits::default(),
-            targets: Targets::default(),
+            targets: None,
             seed: None,
         }
     }
@@ -139,8 +142,8 @@ impl FallbackModel {
 }
 
 impl FallbackBuilder {
-    /// Adds a step: a model, or a [`Step`] with more to say about it. Rules are a step as well.
-    pub fn step(mut self, step: impl Into<Step>) -> Self {
+    /// Adds a step: a model, or a [`PlanStep`] with more to say about it. Rules are a step as well.
+    pub fn step(mut self, step: impl Into<PlanStep>) -> Self {
         self.steps.push(step.into());
         self
     }
@@ -165,11 +168,12 @@ impl FallbackBuilder {
 
     /// Shares what is known about models with other plans.
     pub fn targets(mut self, targets: Targets) -> Self {
-        self.targets = targets;
+        self.targets = Some(targets);
         self
     }
 
-    /// Waits for times that are random in the same way each time, for tests.
+    /// Waits for times that are random in the same way each time, for tests; breakers too, unless there are other
+    /// [`targets`](Self::targets).
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
@@ -179,18 +183,20 @@ impl FallbackBuilder {
     ///
     /// # Errors
     ///
-    /// [`InvalidValue`] for a plan without steps, for two steps of one name, for a step that is a plan itself, and for limits that
+    /// [`InvalidValue`] for a plan with neither a step nor a person, for two steps of one name, for a step that is a plan itself, and for limits that
     /// differ from those of another step with the same model and credential.
     pub fn build(self) -> Result<FallbackModel, InvalidValue> {
         let Self { name, steps, human, table, waits, targets, seed } = self;
-        let steps = steps.into_iter().map(|step| PlannedStep::new(step, &targets));
+        let seeded = || seed.map(Targets::seeded).unwrap_or_default();
+        let targets = targets.unwrap_or_else(seeded);
+        let steps = steps.into_iter().map(|step| CheckedStep::new(step, &targets));
         let steps = steps.collect::<Result<Vec<_>, _>>()?;
         let mut names = BTreeSet::new();
         if let Some(twice) = steps.iter().find(|step| !names.insert(&step.name)) {
             return Err(InvalidValue::new("step", &twice.name, "a name that no other step of the plan has"));
         }
-        if steps.is_empty() {
-            return Err(InvalidValue::new("steps", 0, "at least one"));
+        if steps.is_empty() && human.is_none() {
+            return Err(InvalidValue::new("steps", 0, "at least one, or a person"));
         }
         let info = info_of(name, &steps);
         let random = Mutex::new(seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed));
@@ -208,13 +214,19 @@ impl Plan {
     }
 }
 
-/// What can be said of the plan as a model. The window is the largest one: smaller ones are left out when they are too small.
-fn info_of(name: Arc<str>, steps: &[PlannedStep]) -> ModelInfo {
-    let models = || steps.iter().filter(|step| step.is_model()).map(PlannedStep::info);
+/// What can be said of the plan as a model. The window is the largest one, if all are known: smaller ones are left out when they are
+/// too small.
+fn info_of(name: Arc<str>, steps: &[CheckedStep]) -> ModelInfo {
+    let models = || steps.iter().filter(|step| step.is_model()).map(CheckedStep::info);
     let info = ModelInfo::new("adjutant", name).with_metering(Metering::Own);
-    let level = if models().next().is_some() { Level::Model } else { Level::Rule };
+    let level = match steps {
+        [] => Level::Human,
+        _ if models().next().is_some() => Level::Model,
+        _ => Level::Rule,
+    };
     let info = info.with_level(level).with_capabilities(common_capabilities(models()));
-    match models().filter_map(|model| model.context_window).max() {
+    let windows: Option<Vec<_>> = models().map(|model| model.context_window).collect();
+    match windows.and_then(|windows| windows.into_iter().max()) {
         Some(window) => info.with_context_window(window),
         None => info,
     }

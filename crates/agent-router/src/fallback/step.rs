@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_core::{ChatModel, ChatRequest, FunctionChoice, InvalidValue, Level, Metering, ModelInfo, Tokens};
+use agent_core::{
+    ChatModel, ChatRequest, Entry, FunctionChoice, InvalidValue, Level, Metering, ModelInfo, Tokens, UserPart,
+};
 
 use super::limiter::StepLimits;
 use super::targets::{Target, Targets};
@@ -13,7 +15,7 @@ use super::targets::{Target, Targets};
 ///
 /// A model is a step by itself: [`step`](super::FallbackBuilder::step) takes either.
 #[derive(Clone)]
-pub struct Step {
+pub struct PlanStep {
     name: Option<Arc<str>>,
     model: Arc<dyn ChatModel>,
     credential: Arc<str>,
@@ -22,7 +24,7 @@ pub struct Step {
     time: Option<Duration>,
 }
 
-impl Step {
+impl PlanStep {
     /// A step of this model, named after it, with the credential `default` and without limits.
     pub fn new(model: impl ChatModel + 'static) -> Self {
         Self {
@@ -57,8 +59,8 @@ impl Step {
         self
     }
 
-    /// The same, given up when nothing came after this time. Without it, a step that is not the last model of the plan gets half of
-    /// the time that is left until the deadline.
+    /// The same, given up when nothing came after this time. Without it, it is given up when it is silent for half of the time that
+    /// is left until the deadline, while another model could be asked.
     #[must_use]
     pub fn with_first_token(mut self, time: Duration) -> Self {
         self.first_token = Some(time);
@@ -73,15 +75,15 @@ impl Step {
     }
 }
 
-impl<M: ChatModel + 'static> From<M> for Step {
+impl<M: ChatModel + 'static> From<M> for PlanStep {
     fn from(model: M) -> Self {
         Self::new(model)
     }
 }
 
-impl fmt::Debug for Step {
+impl fmt::Debug for PlanStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Step")
+        f.debug_struct("PlanStep")
             .field("name", &self.name)
             .field("model", &self.model.info().name)
             .field("credential", &self.credential)
@@ -90,8 +92,11 @@ impl fmt::Debug for Step {
     }
 }
 
+/// An answer that may not even have so many tokens is of no use.
+const LEAST_OUTPUT: Tokens = Tokens(64);
+
 /// A step of a plan that was checked.
-pub(super) struct PlannedStep {
+pub(super) struct CheckedStep {
     pub(super) name: Arc<str>,
     pub(super) model: Arc<dyn ChatModel>,
     /// `None` for rules, which have no limits and do not fail by themselves.
@@ -100,9 +105,9 @@ pub(super) struct PlannedStep {
     pub(super) time: Option<Duration>,
 }
 
-impl PlannedStep {
-    pub(super) fn new(step: Step, targets: &Targets) -> Result<Self, InvalidValue> {
-        let Step { name, model, credential, limits, first_token, time } = step;
+impl CheckedStep {
+    pub(super) fn new(step: PlanStep, targets: &Targets) -> Result<Self, InvalidValue> {
+        let PlanStep { name, model, credential, limits, first_token, time } = step;
         let info = model.info();
         let name = name.unwrap_or_else(|| info.name.clone());
         if info.metering == Metering::Own {
@@ -129,13 +134,25 @@ impl PlannedStep {
     }
 
     /// Whether a request that reads so many tokens leaves no room for an answer.
-    pub(super) fn is_too_small_for(&self, input: Tokens) -> bool {
-        self.info().context_window.is_some_and(|window| input >= window)
+    pub(super) fn is_too_small_for(&self, request: &ChatRequest, input: Tokens) -> bool {
+        let Some(window) = self.info().context_window else { return false };
+        let output = request.max_output.or(self.info().max_output).unwrap_or(LEAST_OUTPUT);
+        input.plus(output.min(LEAST_OUTPUT)) > window
     }
 
     /// Whether it cannot do what the request needs.
     pub(super) fn is_unable(&self, request: &ChatRequest) -> bool {
+        let capabilities = &self.info().capabilities;
         let calls = !request.functions.is_empty() && request.choice != FunctionChoice::None;
-        calls && self.info().capabilities.functions == Some(false)
+        (calls && capabilities.functions == Some(false)) || (capabilities.images == Some(false) && has_images(request))
     }
+}
+
+fn has_images(request: &ChatRequest) -> bool {
+    let is_image = |part: &UserPart| matches!(part, UserPart::Attachment(it) if it.media_type.starts_with("image/"));
+    request
+        .conversation
+        .entries()
+        .iter()
+        .any(|entry| matches!(entry, Entry::User(said) if said.parts.iter().any(is_image)))
 }

@@ -67,10 +67,8 @@ pub enum Wait {
     /// Not at all.
     #[default]
     No,
-    /// A random time up to a bound that doubles with each time (full jitter), or what the provider asks for if that is longer.
+    /// What the provider asks for, if it asks, and then a random time up to a bound that doubles with each time (full jitter).
     Backoff,
-    /// What the provider asks for, if it asks; else as [`Backoff`](Self::Backoff).
-    RetryAfter,
 }
 
 /// Which other models may be asked after a failure.
@@ -254,7 +252,7 @@ impl Default for FailureTable {
         let poor = onward.with_mark(Mark::Quality);
         let garbled = poor.with_again(1, Wait::No);
         let of_models = [
-            (M::RateLimited, onward.with_again(2, Wait::RetryAfter).with_mark(Mark::Cool)),
+            (M::RateLimited, onward.with_again(2, Wait::Backoff).with_mark(Mark::Cool)),
             (M::QuotaExhausted, dead),
             (M::Auth, dead),
             (M::Permission, dead),
@@ -273,6 +271,7 @@ impl Default for FailureTable {
             (M::NotFound, FailureRow::FAIL.with_next(NextStep::Any)),
             (M::Malformed, garbled),
             (M::Empty, garbled),
+            (M::Panicked, down),
             (M::TooLarge, poor),
             (M::NeedsHuman, FailureRow::FAIL.with_human()),
             (M::AttemptsExhausted, answered),

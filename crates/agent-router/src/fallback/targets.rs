@@ -91,15 +91,28 @@ pub struct TargetState {
 
 impl Targets {
     /// Nothing is known yet.
-    #[must_use]
-    pub fn new(settings: BreakerSettings) -> Self {
-        Self::with_random(settings, fastrand::Rng::new())
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidValue`] for settings with which no breaker would ever open.
+    pub fn new(settings: BreakerSettings) -> Result<Self, InvalidValue> {
+        settings.ensure_valid()?;
+        Ok(Self::with_random(settings, fastrand::Rng::new()))
     }
 
     /// The same with times that are random in the same way each time, for tests.
-    #[must_use]
-    pub fn with_seed(settings: BreakerSettings, seed: u64) -> Self {
-        Self::with_random(settings, fastrand::Rng::with_seed(seed))
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn with_seed(settings: BreakerSettings, seed: u64) -> Result<Self, InvalidValue> {
+        settings.ensure_valid()?;
+        Ok(Self::with_random(settings, fastrand::Rng::with_seed(seed)))
+    }
+
+    /// With the default settings, and times that are random by this seed.
+    pub(super) fn seeded(seed: u64) -> Self {
+        Self::with_random(BreakerSettings::default(), fastrand::Rng::with_seed(seed))
     }
 
     fn with_random(settings: BreakerSettings, random: fastrand::Rng) -> Self {
@@ -126,6 +139,12 @@ impl Targets {
     pub fn close(&self, key: &TargetKey) -> bool {
         let target = self.table().targets.get(key).cloned();
         target.inspect(|target| target.breaker.reset()).is_some()
+    }
+
+    /// Forgets a target: the next plan that names it begins anew, with limits of its own, while plans that are there go on with what
+    /// they have. `false` when there is no such target.
+    pub fn forget(&self, key: &TargetKey) -> bool {
+        self.table().targets.remove(key).is_some()
     }
 
     /// The target of a plan's step.
@@ -174,7 +193,7 @@ impl Targets {
 
 impl Default for Targets {
     fn default() -> Self {
-        Self::new(BreakerSettings::default())
+        Self::with_random(BreakerSettings::default(), fastrand::Rng::new())
     }
 }
 
@@ -246,8 +265,15 @@ impl Target {
 
     /// Lets a call that has a place pass, if nothing was learnt meanwhile that forbids it.
     pub(super) fn pass(&self, place: Place) -> Result<Pass, LeftOut> {
-        let credential = self.credential.admit().map_err(dead)?;
-        let permit = self.breaker.admit().map_err(resting)?;
+        let credential = self.credential.admit().map_err(dead);
+        let admitted = credential.and_then(|credential| Ok((credential, self.breaker.admit().map_err(resting)?)));
+        let (credential, permit) = match admitted {
+            Ok(admitted) => admitted,
+            Err(left_out) => {
+                place.unsent();
+                return Err(left_out);
+            }
+        };
         if permit.is_probe() {
             self.tell_breaker(BreakerState::HalfOpen);
         }
@@ -270,17 +296,17 @@ impl Target {
                 self.alive(pass, tokens);
             }
             Mark::Cool => {
-                self.breaker.cool(retry_after);
+                pass.permit.cool(retry_after);
                 self.alive(pass, tokens);
             }
             Mark::DeadCredential => {
                 pass.place.settle(tokens);
-                self.credential.trip(self.dead);
+                pass.credential.trip(self.dead);
             }
             Mark::Count => {
                 pass.place.settle(tokens);
                 if retry_after.is_some() {
-                    self.breaker.cool(retry_after);
+                    pass.permit.cool(retry_after);
                 }
                 if pass.permit.give(Verdict::Failed) {
                     self.tell_breaker(BreakerState::Open);
@@ -371,7 +397,7 @@ pub(super) struct Pass {
 impl Pass {
     /// Gives it back: nothing is sent.
     pub(super) fn unused(self) {
-        self.place.settle(Tokens::ZERO);
+        self.place.unsent();
     }
 }
 

@@ -41,7 +41,7 @@ fn invariant_08_an_open_breaker_sends_at_most_one_probe() {
 /// Many callers at once, again and again, of a model that mostly fails.
 async fn play(deeds: Vec<Deed>, seed: u64, callers: usize) -> Option<String> {
     let log = Log::default();
-    let targets = Targets::with_seed(BreakerSettings::default(), seed);
+    let targets = Targets::with_seed(BreakerSettings::default(), seed).unwrap();
     // The calls that reached the model while its breaker was not closed, by their numbers.
     let probes: Arc<Mutex<Vec<usize>>> = Arc::default();
     let broken: Arc<Mutex<Option<String>>> = Arc::default();
@@ -144,7 +144,7 @@ fn a_breaker_opens_probes_and_closes() {
         let log = Log::default();
         let failures = std::iter::repeat_n(Deed::Fails(Class::Unreachable, None), 6);
         let deeds = failures.chain([Deed::Says(1, Duration::ZERO)]);
-        let targets = Targets::with_seed(BreakerSettings::default(), 7);
+        let targets = Targets::with_seed(BreakerSettings::default(), 7).unwrap();
         let upstream = Upstream::new("north", "first", deeds, &log);
         let plan = FallbackModel::builder("plan").step(upstream).targets(targets.clone());
         let plan = plan.step(agent_router::RuleModel::new()).seed(7).build().unwrap();

@@ -9,7 +9,7 @@ use agent_core::{
     Lease, Level, Limits, MainAgent, ModelError, ModelErrorClass as Class, ModelInfo, ModelStream, RunContext, Spend,
     SubAgent, Tokens, Tool, ToolOutput, async_trait, complete,
 };
-use agent_router::{BreakerSettings, FallbackModel, RuleModel, RulesModel, Step, Targets, Waits, rules};
+use agent_router::{BreakerSettings, FallbackModel, PlanStep, RuleModel, RulesModel, Targets, Waits, rules};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use testkit::{FnModel, Line, Recorder, RecordingTool, ScriptedModel, caller, paused, somebody};
@@ -146,7 +146,8 @@ fn ending_with(chunks: Vec<Chunk>) -> ModelStream {
 /// What comes of a wild model before one that answers `Calm.`
 async fn tame(chunks: fn() -> ModelStream) -> Result<(String, Vec<(String, AttemptEnd)>), String> {
     let calm = FnModel::new(|_| Line::text("Calm."));
-    let plan = FallbackModel::builder("plan").step(Wild::new(chunks)).step(Step::new(calm).with_name("calm")).seed(1);
+    let plan =
+        FallbackModel::builder("plan").step(Wild::new(chunks)).step(PlanStep::new(calm).with_name("calm")).seed(1);
     let desk =
         MainAgent::builder("desk", plan.build().unwrap()).limits(Limits::none().with_time(Duration::from_secs(60)));
     let ran = desk.build().unwrap().run("Go", caller()).await;
@@ -209,28 +210,31 @@ fn a_model_that_panics_leaves_nothing_held() {
         let targets = Targets::default();
         let panics = FnModel::new(|_| Line::silence().then_panics());
         let limits = agent_router::StepLimits::default().with_concurrency(std::num::NonZeroU32::MIN);
-        let plan = FallbackModel::builder("plan").step(Step::new(panics).with_limits(limits)).targets(targets.clone());
+        let plan =
+            FallbackModel::builder("plan").step(PlanStep::new(panics).with_limits(limits)).targets(targets.clone());
         let desk = MainAgent::builder("desk", plan.build().unwrap()).build().unwrap();
         for _ in 0..3 {
-            assert_eq!(desk.run("Go", caller()).await.unwrap_err().code().as_str(), "run.panicked");
+            assert_eq!(desk.run("Go", caller()).await.unwrap_err().code().as_str(), "model.panicked");
         }
-        assert_eq!(targets.states()[0].attempts, 3, "the one place was free each time");
+        let state = &targets.states()[0];
+        assert_eq!((state.attempts, state.failures), (3, 3), "the one place was free each time");
         let plan = FallbackModel::builder("plan").step(RulesModel::new("rules", rules(|_| panic!("a rule"))));
         let desk = MainAgent::builder("desk", plan.build().unwrap()).build().unwrap();
-        assert_eq!(desk.run("Go", caller()).await.unwrap_err().code().as_str(), "run.panicked");
+        assert_eq!(desk.run("Go", caller()).await.unwrap_err().code().as_str(), "model.panicked");
     });
 }
 
 #[test]
 fn odd_settings_do_no_harm() {
     let zeros: BreakerSettings = serde_json::from_value(json!({
-        "window": 0, "window_ms": 0, "minimum_calls": 0, "failures_percent": 0, "open_ms": 0, "longest_open_ms": 0,
-        "cooling_ms": 0, "dead_ms": 0
+        "window": 1, "window_ms": 0, "minimum_calls": 1, "failures_percent": 1, "open_ms": 0, "longest_open_ms": 0,
+        "cooling_ms": 0, "longest_cooling_ms": 0, "longest_probe_ms": 0, "dead_ms": 0
     }))
     .unwrap();
     let most: BreakerSettings = serde_json::from_value(json!({
-        "window": usize::MAX, "window_ms": u64::MAX, "minimum_calls": 1, "failures_percent": u32::MAX, "open_ms": u64::MAX,
-        "longest_open_ms": u64::MAX, "cooling_ms": u64::MAX, "dead_ms": u64::MAX
+        "window": usize::MAX, "window_ms": u64::MAX, "minimum_calls": 1, "failures_percent": 100, "open_ms": u64::MAX,
+        "longest_open_ms": u64::MAX, "cooling_ms": u64::MAX, "longest_cooling_ms": u64::MAX, "longest_probe_ms": u64::MAX,
+        "dead_ms": u64::MAX
     }))
     .unwrap();
     let waits = |figure: u64| -> Waits {
@@ -250,7 +254,7 @@ fn odd_settings_do_no_harm() {
             ];
             let first = Upstream::new("north", "first", deeds.into_iter().chain(longest), &log);
             let plan = FallbackModel::builder("plan").step(first).step(RuleModel::new()).waits(waits);
-            let plan = plan.targets(Targets::new(settings)).build().unwrap();
+            let plan = plan.targets(Targets::new(settings).unwrap()).build().unwrap();
             let desk = MainAgent::builder("desk", plan).limits(Limits::none().with_time(Duration::from_secs(20)));
             let desk = desk.bounds(Bounds::default().with_attempts(20)).build().unwrap();
             for _ in 0..8 {
@@ -269,7 +273,8 @@ fn two_tenants_at_once_stay_apart() {
             Line::text(&said).after(Duration::from_millis(50))
         });
         let down = Upstream::new("north", "down", [Deed::SaysAndEnds(1)], &Log::default());
-        let plan = FallbackModel::builder("plan").step(down).step(Step::new(echo).with_name("echo")).build().unwrap();
+        let plan =
+            FallbackModel::builder("plan").step(down).step(PlanStep::new(echo).with_name("echo")).build().unwrap();
         let desk = MainAgent::builder("desk", plan).build().unwrap();
         let runs = (0..50).map(|number| {
             let desk = desk.clone();
@@ -293,8 +298,8 @@ fn a_call_dropped_at_any_poll_leaves_nothing_held() {
             let first = Upstream::new("north", "first", [Deed::SaysAndEnds(1), Deed::Says(3, Duration::ZERO)], &log);
             let second = Upstream::new("south", "second", [Deed::Says(2, Duration::ZERO)], &log);
             let plan = FallbackModel::builder("plan")
-                .step(Step::new(first).with_limits(limits))
-                .step(Step::new(second).with_limits(limits));
+                .step(PlanStep::new(first).with_limits(limits))
+                .step(PlanStep::new(second).with_limits(limits));
             let plan = plan.build().unwrap();
             let lease = Lease::root(Limits::none().with_tokens(Tokens(10_000)));
             let cx = RunContext::standalone_with(caller(), lease.clone(), Vec::new());

@@ -10,11 +10,11 @@ use agent_core::{
     AttemptEnd, ChatRequest, Conversation, EventKind, Lease, Level, Limits, MicroUsd, PendingKind, Restarts,
     RunContext, RunOutcome, Spend, Tokens, complete,
 };
-use agent_router::{FailureTable, FallbackModel, NextStep, Step};
+use agent_router::{FailureClass, FailureTable, FallbackModel, NextStep, PlanStep};
 use proptest::prelude::*;
 use testkit::{caller, paused};
 
-use super::script::{Ran, Script, discloses, plain, play, script};
+use super::script::{Called, Ran, Script, call, discloses, plain, play, script};
 use super::upstream::{Log, Upstream};
 
 fn cases() -> u32 {
@@ -112,7 +112,7 @@ async fn share(script: &Script, callers: usize, tokens: u64, micro_usd: u64) -> 
                 *broken.lock().unwrap() = Some(format!("{all:?} of {tokens} tokens and {micro_usd} micro-USD"));
             }
         });
-        plan = plan.step(Step::new(upstream).with_credential(format!("{place}")));
+        plan = plan.step(PlanStep::new(upstream).with_credential(format!("{place}")));
     }
     let plan = plan.build().unwrap();
     let request = ChatRequest::new(Conversation::new().say("Hello?")).with_restarts(Restarts::Allowed);
@@ -280,13 +280,61 @@ fn invariant_14_the_same_script_and_seed_give_the_same_events() {
 
 #[test]
 fn every_run_ends_in_time() {
+    always(|_, _, ran| {
+        prop_assert!(ran.deadline.is_none_or(|deadline| ran.ended <= deadline + TICK), "{:?}", ran.outcome);
+        Ok(())
+    });
+}
+
+/// What timers are exact to.
+const TICK: Duration = Duration::from_millis(2);
+
+#[test]
+fn a_run_whose_plan_ends_with_a_person_is_never_lost() {
+    let table = FailureTable::default();
     always(|script, number, ran| {
-        // Waiting for a model that cools off, and nothing else, may take a minute beyond what each attempt takes.
-        let run = &script.runs[number];
-        let code = ran.outcome.as_ref().err().map(|failure| failure.code().to_string());
-        prop_assert!(
-            run.time.is_none_or(|time| time < Duration::from_secs(3_600)) || code.is_some() || ran.outcome.is_ok()
-        );
+        let is_short = script.runs[number].time.is_some_and(|time| time < Duration::from_millis(100));
+        if !script.human || is_short || ran.cancelled_at.is_some() {
+            return Ok(());
+        }
+        if let Err(failure) = &ran.outcome {
+            // How many turns an agent takes is not the plan's.
+            let class = FailureClass::of(&failure.error);
+            let is_of_models = matches!(class, FailureClass::Model(_));
+            prop_assert!(!is_of_models || !table.row(class).human, "{failure:?}");
+            prop_assert!(failure.code().as_str() != "run.deadline", "{failure:?}");
+        }
+        Ok(())
+    });
+}
+
+/// Plays random scripts without an agent, which would stop a plan by dropping it, and looks at each call.
+fn always_called(check: impl Fn(&Called) -> Result<(), TestCaseError>) {
+    let config = ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() };
+    let mut runner = proptest::test_runner::TestRunner::new(config);
+    let tried = runner.run(&script(), |script| paused(call(&script)).iter().try_for_each(&check));
+    tried.unwrap_or_else(|failed| panic!("{}", brief(&failed.to_string())));
+}
+
+#[test]
+fn invariant_02_nothing_is_sent_after_the_deadline_without_an_agent() {
+    always_called(|called| {
+        if let Some(deadline) = called.deadline {
+            prop_assert!(called.sent.iter().all(|sent| sent.at < deadline), "{called:?}");
+            prop_assert!(called.ended <= deadline + TICK, "{called:?}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn invariant_11_cancellation_stops_all_steps_at_once_without_an_agent() {
+    always_called(|called| {
+        prop_assert_eq!(called.open, 0);
+        if let Some(at) = called.cancelled_at {
+            prop_assert!(called.sent.iter().all(|sent| sent.at <= at), "{called:?}");
+            prop_assert!(called.ended <= at + TICK, "{called:?}");
+        }
         Ok(())
     });
 }

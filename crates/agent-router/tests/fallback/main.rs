@@ -6,5 +6,8 @@ mod breaker;
 mod golden;
 mod hosts;
 mod invariants;
+mod marks;
+mod order;
 mod script;
+mod time;
 mod upstream;

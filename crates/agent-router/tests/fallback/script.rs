@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agent_core::{
-    Attempted, Bounds, CallPath, Event, EventKind, Failure, Limits, MainAgent, MicroUsd, ModelErrorClass, RunOptions,
-    RunOutcome, Spend, Tokens,
+    Attempted, Bounds, CallPath, ChatModel, ChatRequest, Conversation, Event, EventKind, Failure, Lease, Limits,
+    MainAgent, MicroUsd, ModelErrorClass, Restarts, RunContext, RunOptions, RunOutcome, Spend, Tokens, complete,
 };
-use agent_router::{BreakerSettings, FallbackModel, RuleModel, Step, TargetKey, Targets};
+use agent_router::{BreakerSettings, FallbackModel, PlanStep, RuleModel, TargetKey, Targets};
+use futures_util::StreamExt;
 use proptest::prelude::*;
 use testkit::{Recorder, RecordingTool, caller, joined};
 use tokio::time::Instant;
@@ -126,6 +127,7 @@ pub(crate) struct Ran {
     pub(crate) events: Vec<Event>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) cancelled_at: Option<Instant>,
+    pub(crate) ended: Instant,
     /// What was still held open when it was over.
     pub(crate) open: usize,
     /// The numbers of the calls that were made of the tool.
@@ -162,32 +164,90 @@ impl Ran {
 /// Each cooling time that was seen, by target.
 type Cooling = Arc<Mutex<BTreeMap<TargetKey, Instant>>>;
 
-/// Plays the script on a paused clock.
-pub(crate) async fn play(script: &Script) -> Vec<Ran> {
-    let log = Log::default();
-    let targets = Targets::with_seed(BreakerSettings::default(), script.seed);
-    let broken: Arc<Mutex<Vec<String>>> = Arc::default();
-    let cooling = Cooling::default();
+/// The plan of a script, whose models note what reaches them.
+fn plan(
+    script: &Script,
+    log: &Log,
+    targets: &Targets,
+    cooling: &Cooling,
+    broken: &Arc<Mutex<Vec<String>>>,
+) -> FallbackModel {
     let mut plan = FallbackModel::builder("plan").targets(targets.clone()).seed(script.seed);
     for (place, step) in script.steps.iter().enumerate() {
         let provider = if step.provider { "north" } else { "south" };
         let (targets, cooling, broken) = (targets.clone(), cooling.clone(), broken.clone());
-        let upstream = Upstream::new(provider, &format!("model-{place}"), step.deeds.clone(), &log);
+        let upstream = Upstream::new(provider, &format!("model-{place}"), step.deeds.clone(), log);
         let upstream = upstream.with_info(|info| match step.window {
             Some(window) => info.with_context_window(Tokens(window)),
             None => info,
         });
         let upstream = upstream.watched(move |info| watch(info, &targets, &cooling, &broken));
         let credential = if step.credential { "gold" } else { "lead" };
-        plan = plan.step(Step::new(upstream).with_name(format!("model-{place}")).with_credential(credential));
+        plan = plan.step(PlanStep::new(upstream).with_name(format!("model-{place}")).with_credential(credential));
     }
     if script.rules {
-        plan = plan.step(Step::new(RuleModel::new()).with_name("rules"));
+        plan = plan.step(PlanStep::new(RuleModel::new()).with_name("rules"));
     }
     if script.human {
         plan = plan.human("Please answer in the model's place.");
     }
-    let plan = plan.build().unwrap();
+    plan.build().unwrap()
+}
+
+/// A call of the plan by a host's own hand, without an agent.
+#[derive(Debug)]
+pub(crate) struct Called {
+    pub(crate) sent: Vec<Sent>,
+    pub(crate) ended: Instant,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) cancelled_at: Option<Instant>,
+    pub(crate) open: usize,
+}
+
+/// Plays the script without an agent: each run is one call, collected or read piece by piece.
+pub(crate) async fn call(script: &Script) -> Vec<Called> {
+    let (log, targets) = (Log::default(), Targets::with_seed(BreakerSettings::default(), script.seed).unwrap());
+    let plan = plan(script, &log, &targets, &Cooling::default(), &Arc::default());
+    let mut all = Vec::new();
+    for (number, run) in script.runs.iter().enumerate() {
+        tokio::time::sleep(run.pause_before).await;
+        let before = log.sent().len();
+        let mut limits = Limits::none();
+        limits.time = run.time;
+        limits.micro_usd = run.micro_usd.map(MicroUsd);
+        let cx = RunContext::standalone_with(caller(), Lease::root(limits), Vec::new());
+        let restarts = if run.restarts { Restarts::Allowed } else { Restarts::Forbidden };
+        let request = ChatRequest::new(Conversation::new().say("Say something.")).with_restarts(restarts);
+        let cancelled_at = run.cancel_after.map(|after| Instant::now() + after);
+        let cancelling = cancelled_at.map(|at| {
+            let token = cx.cancellation().clone();
+            tokio::spawn(async move {
+                tokio::time::sleep_until(at).await;
+                token.cancel();
+            })
+        });
+        if number % 2 == 0 {
+            let _ = complete(&plan, request, &cx).await;
+        } else if let Ok(stream) = plan.stream(request, &cx).await {
+            stream.for_each(|_| async {}).await;
+        }
+        let ended = Instant::now();
+        if let Some(cancelling) = cancelling {
+            cancelling.abort();
+        }
+        let sent = log.sent().split_off(before);
+        all.push(Called { sent, ended, deadline: cx.deadline(), cancelled_at, open: log.open() });
+    }
+    all
+}
+
+/// Plays the script on a paused clock.
+pub(crate) async fn play(script: &Script) -> Vec<Ran> {
+    let log = Log::default();
+    let targets = Targets::with_seed(BreakerSettings::default(), script.seed).unwrap();
+    let broken: Arc<Mutex<Vec<String>>> = Arc::default();
+    let cooling = Cooling::default();
+    let plan = plan(script, &log, &targets, &cooling, &broken);
     let mut all = Vec::new();
     for run in &script.runs {
         tokio::time::sleep(run.pause_before).await;
@@ -220,6 +280,7 @@ pub(crate) async fn play(script: &Script) -> Vec<Ran> {
             outcome = running => outcome,
             () = async { cancelling.await; std::future::pending::<()>().await } => unreachable!(),
         };
+        let ended = Instant::now();
         watch_cooling(&targets, &cooling, &broken);
         let inputs = tool.inputs();
         let acted = inputs.iter().filter_map(|input| input["number"].as_u64()).map(|number| number as usize);
@@ -229,6 +290,7 @@ pub(crate) async fn play(script: &Script) -> Vec<Ran> {
             events: joined(observer.events()),
             deadline,
             cancelled_at: cancelled_at.filter(|_| token.is_cancelled()),
+            ended,
             open: log.open(),
             acted: acted.collect(),
             broken: std::mem::take(&mut *broken.lock().unwrap()),

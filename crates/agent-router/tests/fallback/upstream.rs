@@ -23,6 +23,8 @@ pub(crate) enum Deed {
     Calls,
     /// Fails before anything came.
     Fails(ModelErrorClass, Option<Duration>),
+    /// Fails after this time.
+    FailsAfter(Duration, ModelErrorClass),
     /// Is rate-limited after this time, for this time.
     IsLimited(Duration, Duration),
     /// Says so many words, and fails.
@@ -166,6 +168,10 @@ impl ChatModel for Upstream {
             Deed::Fails(class, retry_after) => {
                 tokio::task::yield_now().await;
                 return Err(failure(class, retry_after));
+            }
+            Deed::FailsAfter(after, class) => {
+                sleep(after).await;
+                return Err(failure(class, None));
             }
             Deed::IsLimited(after, wait) => {
                 sleep(after).await;

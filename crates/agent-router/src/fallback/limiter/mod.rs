@@ -74,7 +74,7 @@ impl Limiter {
             let mut timer = pin!(sleep_until(deadline));
             poll_fn(|task| waiting.poll(timer.as_mut(), task)).await?;
         }
-        Ok(Place { held: Some(Held { shared: Arc::clone(shared), estimated: tokens, used: tokens }) })
+        Ok(Place { held: Some(Held { shared: Arc::clone(shared), estimated: tokens, used: Some(tokens) }) })
     }
 }
 
@@ -103,7 +103,14 @@ impl Place {
     /// Ends the call, which really took `used` tokens. Otherwise the estimate stands.
     pub(crate) fn settle(mut self, used: Tokens) {
         if let Some(held) = &mut self.held {
-            held.used = used;
+            held.used = Some(used);
+        }
+    }
+
+    /// Gives the place back as if it had not been: nothing was sent.
+    pub(crate) fn unsent(mut self) {
+        if let Some(held) = &mut self.held {
+            held.used = None;
         }
     }
 }
@@ -112,12 +119,16 @@ impl Place {
 struct Held {
     shared: Arc<Shared>,
     estimated: Tokens,
-    used: Tokens,
+    /// `None` when nothing was sent.
+    used: Option<Tokens>,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.shared.change(|table| table.leave(self.estimated, self.used));
+        self.shared.change(|table| match self.used {
+            Some(used) => table.leave(self.estimated, used),
+            None => table.give_back(self.estimated),
+        });
     }
 }
 

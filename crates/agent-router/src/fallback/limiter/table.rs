@@ -141,6 +141,11 @@ impl Table {
         if !self.granted.remove(&id) {
             return self.discard(tenant, id);
         }
+        self.give_back(tokens);
+    }
+
+    /// Takes a place back as if it had not been given.
+    pub(super) fn give_back(&mut self, tokens: Tokens) {
         if let Some(requests) = &mut self.requests {
             requests.give_back(1);
         }

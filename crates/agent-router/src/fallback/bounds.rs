@@ -1,0 +1,142 @@
+//! How long an attempt may take.
+
+use std::time::Duration;
+
+use agent_core::{ModelErrorClass, Restarts};
+use tokio::time::Instant;
+
+use super::chain::Chain;
+use super::step::CheckedStep;
+use super::table::{FailureClass, NextStep, RunFailureClass};
+
+/// The most that is kept of a run's time for rules or a person.
+const LONGEST_LAST: Duration = Duration::from_secs(5);
+
+/// How long an attempt may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) began: Instant,
+    /// When the end of the run's time begins that is kept for rules or a person, if they may follow.
+    pub(super) last: Option<Instant>,
+    /// When something of the answer has to be there.
+    pub(super) first_token: Option<Instant>,
+    /// When all of it has to be.
+    pub(super) all: Option<Instant>,
+    /// When the run's time is over.
+    pub(super) deadline: Option<Instant>,
+    pub(super) after: After,
+}
+
+/// Who needs some of the run's time, should the attempt fail.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct After {
+    /// Another model: one that is silent for half of the time that is left is given up.
+    pub(super) model: bool,
+    /// Rules or a person: the end of the time is theirs.
+    pub(super) last: bool,
+}
+
+/// Which time is over.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Over {
+    /// The run's.
+    Deadline,
+    /// The one for the first piece.
+    FirstToken,
+    /// The one for all of the answer.
+    All,
+    /// Half of what was left when something was heard last.
+    Silence,
+    /// All but what rules or a person need.
+    Last,
+}
+
+impl Bounds {
+    /// What is over first, and when, if nothing more comes after `heard`.
+    pub(super) fn next(&self, heard: Instant, is_committed: bool) -> Option<(Instant, Over)> {
+        let silence = self.deadline.filter(|_| self.after.model).map(|deadline| halfway(heard, deadline));
+        let ends = [
+            (self.deadline, Over::Deadline),
+            (self.first_token.filter(|_| !is_committed), Over::FirstToken),
+            (self.all, Over::All),
+            (silence, Over::Silence),
+            (self.last.filter(|_| self.after.last), Over::Last),
+        ];
+        let ends = ends.into_iter().filter_map(|(at, over)| Some((at?, over)));
+        ends.min_by_key(|(at, _)| *at)
+    }
+}
+
+fn halfway(from: Instant, to: Instant) -> Instant {
+    from + to.saturating_duration_since(from) / 2
+}
+
+impl Chain {
+    /// How long the step may take.
+    pub(super) fn bounds(&self, place: usize, step: &CheckedStep) -> Bounds {
+        let began = Instant::now();
+        let after = |time: Option<Duration>| time.and_then(|time| began.checked_add(time));
+        let deadline = self.cx.deadline();
+        Bounds {
+            began,
+            last: self.last,
+            first_token: after(step.first_token),
+            all: after(step.time),
+            deadline,
+            // Without a deadline nobody looks at it.
+            after: match deadline {
+                Some(_) => self.after(place, ModelErrorClass::TimedOut.into()),
+                None => After { model: false, last: false },
+            },
+        }
+    }
+
+    /// Who may follow the step at `place` once something of its answer was read.
+    pub(super) fn after_commit(&self, place: usize) -> After {
+        let after = self.after(place, RunFailureClass::AfterCommit.into());
+        match self.request.restarts {
+            Restarts::Allowed => after,
+            Restarts::Forbidden => After { model: false, last: self.person_may_answer(RunFailureClass::AfterCommit) },
+        }
+    }
+
+    fn after(&self, place: usize, class: FailureClass) -> After {
+        let row = self.plan.table.row(class);
+        let model = row.next != NextStep::Never && self.cx.attempts().left() > 0 && self.fresh_models(place) > 0;
+        let steps = self.plan.steps.iter().zip(&self.progress).enumerate();
+        let mut rules =
+            steps.filter(|(other, (step, progress))| *other != place && !step.is_model() && !progress.is_over);
+        After { model, last: self.person_may_answer(class) || (row.rules && rules.next().is_some()) }
+    }
+
+    /// Whether the plan ends with a person, who may answer after a failure of this kind.
+    pub(super) fn person_may_answer(&self, class: impl Into<FailureClass>) -> bool {
+        self.plan.human.is_some() && self.plan.table.row(class).human
+    }
+
+    /// When the end of the run's time begins that is kept for rules or a person: the last tenth, or less.
+    pub(super) fn before_last(now: Instant, deadline: Option<Instant>) -> Option<Instant> {
+        let deadline = deadline?;
+        let kept = (deadline.saturating_duration_since(now) / 10).min(LONGEST_LAST);
+        deadline.checked_sub(kept)
+    }
+
+    /// Until when models may be asked.
+    pub(super) fn models_until(&self) -> Option<Instant> {
+        // None has no such place.
+        let nobody = self.plan.steps.len();
+        match self.last {
+            Some(last) if self.after(nobody, ModelErrorClass::TimedOut.into()).last => Some(last),
+            _ => self.cx.deadline(),
+        }
+    }
+
+    /// Until when a place within a step's limits is waited for: not long while another model can answer now.
+    pub(super) fn patience(&self, place: usize) -> Option<Instant> {
+        let now = Instant::now();
+        if self.fresh_models(place) > 0 {
+            return now.checked_add(Duration::from_millis(self.plan.waits.patience_ms));
+        }
+        self.models_until()
+    }
+}
