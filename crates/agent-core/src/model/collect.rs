@@ -14,6 +14,9 @@ use crate::message::{Call, FinishReason, Reasoning, Reply, ReplyPart, Usage};
 /// More than any sensible answer; a stream that goes on past it is broken.
 const MAX_REPLY_BYTES: usize = 16 << 20;
 
+/// As many pieces as that has with four letters in each.
+const MAX_PIECES: usize = MAX_REPLY_BYTES / 4;
+
 /// What a part takes beside its text, however short that is.
 const PART_BYTES: usize = 128;
 
@@ -134,7 +137,7 @@ impl Collector {
         }
         self.pieces += 1;
         // A piece may be empty, and then there may be no end of them.
-        if self.bytes + self.parts.len() * PART_BYTES > MAX_REPLY_BYTES || self.pieces > MAX_REPLY_BYTES {
+        if self.bytes + self.parts.len() * PART_BYTES > MAX_REPLY_BYTES || self.pieces > MAX_PIECES {
             return Err(ModelError::new(ModelErrorClass::TooLarge, "the answer is larger than 16 MiB"));
         }
         Ok(())
