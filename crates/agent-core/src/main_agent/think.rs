@@ -12,7 +12,7 @@ use crate::agent_error::AgentError;
 use crate::conversation::{Conversation, Replied};
 use crate::event::EventKind;
 use crate::message::{FinishReason, Reply};
-use crate::model::{Attempts, ChatRequest, Metering, ModelError, ModelErrorClass, complete};
+use crate::model::{Attempts, ChatRequest, Metering, ModelError, ModelErrorClass, Restarts, Unanswered, ask};
 use crate::provenance::Provenance;
 use crate::run_context::RunContext;
 
@@ -31,7 +31,13 @@ pub(super) async fn think(agent: &Agent, state: &mut LoopState, cx: &RunContext)
     let request = ChatRequest { repairs, bad_answers, ..request(agent, conversation) };
     let attempts = state.attempts_left;
     let counted = Counted::begin(state, cx);
-    let answered = complete(&*agent.model, request, cx).await;
+    let answered = ask(&*agent.model, request, cx).await.map_err(|Unanswered { error, is_begun }| match error {
+        // Whoever has read the beginning cannot take it back: nothing else may follow it.
+        AgentError::Model(error) if is_begun && agent.restarts == Restarts::Forbidden => {
+            error.after_a_beginning().into()
+        }
+        error => error,
+    });
     drop(counted);
     match answered {
         Ok(reply) if reply.is_blank() && reply.finish == FinishReason::Length => {

@@ -28,22 +28,46 @@ use crate::run_context::RunContext;
 /// Dropping the future drops the stream, and charges what was received until then.
 pub async fn complete(
     model: &(impl ChatModel + ?Sized),
-    mut request: ChatRequest,
+    request: ChatRequest,
     cx: &RunContext,
 ) -> Result<Arc<Reply>, AgentError> {
+    ask(model, request, cx).await.map_err(|unanswered| unanswered.error)
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) struct Unanswered {
+    pub(crate) error: AgentError,
+    /// Whether something of one was told.
+    pub(crate) is_begun: bool,
+}
+
+impl From<AgentError> for Unanswered {
+    fn from(error: AgentError) -> Self {
+        Self { error, is_begun: false }
+    }
+}
+
+/// As [`complete`], which says whether an answer had begun when it failed. A plan's own failures say that by their class.
+pub(crate) async fn ask(
+    model: &(impl ChatModel + ?Sized),
+    mut request: ChatRequest,
+    cx: &RunContext,
+) -> Result<Arc<Reply>, Unanswered> {
     let info = model.info();
     if info.metering == Metering::Own {
-        return Box::pin(relay(model, request, cx)).await;
+        return Ok(Box::pin(relay(model, request, cx)).await?);
     }
     let reservation = Attempt::reserve(info, &mut request, cx).await?;
     let mut attempt = Attempt::begin(info, None, &request, reservation, cx)?;
     let span = attempt.span().clone();
     let received = receive(model, request, &mut attempt, cx).instrument(span);
     match cx.unless_stopped(received).await.and_then(|received| Ok(received?)) {
-        Ok(()) => Ok(attempt.finish()?.0),
+        Ok(()) => Ok(attempt.finish().map_err(AgentError::from)?.0),
         Err(error) => {
+            let is_begun = !attempt.is_blank();
             attempt.fail(&error);
-            Err(error)
+            Err(Unanswered { error, is_begun })
         }
     }
 }

@@ -201,6 +201,18 @@ impl ModelError {
         self
     }
 
+    /// The failure of an answer of which something was read already, and which may not begin anew: one for which the same would be asked
+    /// again, shortened or not, is a cut.
+    #[must_use]
+    pub fn after_a_beginning(self) -> Self {
+        use ModelErrorClass::{ContextOverflow, Cut, Empty, Malformed};
+        if !matches!(self.class, ContextOverflow | Malformed | Empty) {
+            return self;
+        }
+        let message = "the answer failed after its beginning was read";
+        Self { usage: self.usage, cost: self.cost, ..Self::new(Cut, message) }.with_source(self)
+    }
+
     /// The stable code of its class.
     #[must_use]
     pub fn code(&self) -> ErrorCode {

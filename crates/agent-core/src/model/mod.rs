@@ -19,6 +19,7 @@ pub use attempts::Attempts;
 pub use chunk::{Chunk, Finish};
 pub use collect::{Collector, collect};
 pub use complete::complete;
+pub(crate) use complete::{Unanswered, ask};
 pub use error::{ModelError, ModelErrorClass};
 pub use info::{Capabilities, Metering, ModelInfo, Price};
 pub use request::{ChatRequest, FunctionChoice, ModelOptions, ReasoningEffort, Restarts};

@@ -9,8 +9,9 @@ use super::chain::Chain;
 use super::step::CheckedStep;
 use super::table::{FailureClass, NextStep, RunFailureClass};
 
-/// The most that is kept of a run's time for rules or a person.
+/// What is kept of a run's time for rules or a person: a tenth, but not more and not less than this.
 const LONGEST_LAST: Duration = Duration::from_secs(5);
+const SHORTEST_LAST: Duration = Duration::from_millis(10);
 
 /// How long an attempt may take.
 #[derive(Debug, Clone, Copy)]
@@ -114,10 +115,10 @@ impl Chain {
         self.plan.human.is_some() && self.plan.table.row(class).human
     }
 
-    /// When the end of the run's time begins that is kept for rules or a person: the last tenth, or less.
+    /// When the end of the run's time begins that is kept for rules or a person.
     pub(super) fn before_last(now: Instant, deadline: Option<Instant>) -> Option<Instant> {
         let deadline = deadline?;
-        let kept = (deadline.saturating_duration_since(now) / 10).min(LONGEST_LAST);
+        let kept = (deadline.saturating_duration_since(now) / 10).clamp(SHORTEST_LAST, LONGEST_LAST);
         deadline.checked_sub(kept)
     }
 

@@ -48,7 +48,7 @@ impl Chain {
         }
         if self.restart && self.request.restarts == Restarts::Forbidden {
             // Somebody has read the beginning: no other model's answer may follow it.
-            return Err(self.hand_over(class, error));
+            return Err(self.hand_over(class, error.after_a_beginning()));
         }
         self.plan_again(place, class, row, error.retry_after);
         self.failed = Some(error);

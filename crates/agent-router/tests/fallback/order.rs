@@ -392,3 +392,20 @@ fn a_model_that_panics_is_gone_past() {
         );
     });
 }
+
+#[test]
+fn nothing_follows_a_beginning_that_nobody_can_take_back() {
+    paused(async {
+        // What the agent itself would ask again: a plan's failure, and a single model's.
+        for class in [Class::ContextOverflow, Class::Malformed, Class::Empty] {
+            let first = || Upstream::new("north", "first", [Deed::SaysAndFails(1, class)], &Log::default());
+            let in_plan = plan([PlanStep::new(first())]).step(RulesModel::new("rules", rules(|_| Some("x".into()))));
+            let in_plan = MainAgent::builder("desk", in_plan.build().unwrap());
+            for desk in [in_plan, MainAgent::builder("desk", first())] {
+                let failure = desk.without_restarts().build().unwrap().run("Hello?", caller()).await.unwrap_err();
+                let calls: u32 = failure.attempts.iter().map(|attempt| attempt.calls).sum();
+                assert_eq!((failure.code().as_str(), calls), ("model.cut", 1), "{class:?}");
+            }
+        }
+    });
+}
