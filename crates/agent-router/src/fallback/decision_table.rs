@@ -43,7 +43,8 @@ pub struct DecisionRow {
     /// Words or phrases none of which it has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub none: Vec<String>,
-    /// A regular expression that it matches. Its named groups stand in the answer as `{name}`.
+    /// A regular expression that matches somewhere in it. What its named groups found takes the place of their names in the texts of
+    /// the answer: `{order}`, or nothing for a group that took no part. Other braces stay as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pattern: Option<String>,
     /// The tenants for whom it holds.
@@ -185,19 +186,38 @@ fn compile(pattern: &str, given: &str, field: &str) -> Result<Regex, InvalidValu
     Regex::new(pattern).map_err(|_| InvalidValue::new(field.to_owned(), given, "a regular expression"))
 }
 
-/// The answer with what the pattern's groups found.
+/// The answer with what the pattern's groups found, in all of its texts.
 fn fill(answer: &Value, pattern: &Regex, found: &Captures<'_>) -> Value {
     match answer {
-        Value::String(text) => {
-            let names = pattern.capture_names().flatten();
-            Value::from(names.fold(text.clone(), |text, name| {
-                text.replace(&format!("{{{name}}}"), found.name(name).map_or("", |group| group.as_str()))
-            }))
-        }
+        Value::String(text) => fill_text(text, pattern, found).into(),
         Value::Array(items) => items.iter().map(|item| fill(item, pattern, found)).collect(),
         Value::Object(fields) => {
             fields.iter().map(|(name, field)| (name.clone(), fill(field, pattern, found))).collect()
         }
         other => other.clone(),
     }
+}
+
+/// The text with what the groups found in the place of their names. It is gone through once: what was found is not looked at again,
+/// since a user wrote it.
+fn fill_text(text: &str, pattern: &Regex, found: &Captures<'_>) -> String {
+    let is_group = |name: &str| pattern.capture_names().flatten().any(|group| group == name);
+    let mut filled = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, opened)) = rest.split_once('{') {
+        filled.push_str(before);
+        // No group's name has a brace in it.
+        let name = opened.split(['{', '}']).next().unwrap_or_default();
+        rest = match opened.strip_prefix(name).and_then(|after| after.strip_prefix('}')) {
+            Some(after) if is_group(name) => {
+                filled.push_str(found.name(name).map_or("", |group| group.as_str()));
+                after
+            }
+            _ => {
+                filled.push('{');
+                opened
+            }
+        };
+    }
+    filled + rest
 }
