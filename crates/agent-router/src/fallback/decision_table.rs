@@ -34,13 +34,19 @@ pub struct DecisionTable {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct DecisionRow {
-    /// Words or phrases of which the message has at least one, in either case, as whole words.
+    /// Words or phrases of which the message has at least one.
+    ///
+    /// They are whole words: `open` is not in `reopen`, nor `über` in `darüber`. What is no letter, digit or underscore ends a word, so
+    /// that `c++` is in `C++20`. In scripts without blanks between words, and in Korean, they may stand anywhere in a text.
+    ///
+    /// Case does not matter, character by character: `ärger` is `ÄRGER`, and `straße` is not `STRASSE`. Nor does it matter which blanks
+    /// part the words of a phrase. Texts are compared in the Unicode normal form that they have, which is NFC for most input.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub any: Vec<String>,
-    /// Words or phrases all of which it has.
+    /// Words or phrases all of which it has, as in `any`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub all: Vec<String>,
-    /// Words or phrases none of which it has.
+    /// Words or phrases none of which it has, as in `any`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub none: Vec<String>,
     /// A regular expression that matches somewhere in it. What its named groups found takes the place of their names in the texts of
@@ -69,11 +75,28 @@ struct Document {
 #[derive(Debug, Clone)]
 struct Row {
     data: DecisionRow,
-    any: Vec<Regex>,
-    all: Vec<Regex>,
-    none: Vec<Regex>,
+    any: Vec<Phrase>,
+    all: Vec<Phrase>,
+    none: Vec<Phrase>,
     pattern: Option<Regex>,
 }
+
+/// A word or a phrase, as it is looked for in messages.
+#[derive(Debug, Clone)]
+struct Phrase {
+    words: Regex,
+    /// Matches two characters of one word.
+    one_word: Regex,
+}
+
+/// Two characters of one word. Left out are Thai, Lao, Tibetan, Burmese, Khmer, Chinese and Japanese, which have no blanks between
+/// words, Korean, whose words take endings, and what makes a picture of the character before it.
+const ONE_WORD: &str = concat!(
+    r"^[\w--[",
+    r"\x{0E00}-\x{0FFF}\x{1000}-\x{109F}\x{1100}-\x{11FF}\x{1780}-\x{17FF}\x{20E3}\x{2E80}-\x{9FFF}\x{A960}-\x{A97F}",
+    r"\x{AC00}-\x{D7FF}\x{F900}-\x{FAFF}\x{FE0F}\x{FF66}-\x{FFDC}\x{1B000}-\x{1B16F}\x{20000}-\x{3FFFF}",
+    r"]]{2}$"
+);
 
 impl DecisionTable {
     /// A table of these rows.
@@ -82,7 +105,8 @@ impl DecisionTable {
     ///
     /// [`InvalidValue`] for an empty phrase, and for a pattern that is no regular expression.
     pub fn new(rows: impl IntoIterator<Item = DecisionRow>) -> Result<Self, InvalidValue> {
-        let rows = rows.into_iter().zip(1..).map(|(row, number)| Row::new(row, number));
+        let one_word = compile(ONE_WORD, ONE_WORD, "words")?;
+        let rows = rows.into_iter().zip(1..).map(|(row, number)| Row::new(row, number, &one_word));
         Ok(Self { rows: rows.collect::<Result<_, _>>()?, otherwise: None })
     }
 
@@ -137,9 +161,9 @@ impl Rules for DecisionTable {
 }
 
 impl Row {
-    fn new(data: DecisionRow, number: usize) -> Result<Self, InvalidValue> {
-        let phrases = |field: &str, phrases: &[String]| -> Result<Vec<Regex>, InvalidValue> {
-            phrases.iter().map(|phrase| compile_phrase(phrase, &format!("row {number}: {field}"))).collect()
+    fn new(data: DecisionRow, number: usize, one_word: &Regex) -> Result<Self, InvalidValue> {
+        let phrases = |field: &str, phrases: &[String]| -> Result<Vec<Phrase>, InvalidValue> {
+            phrases.iter().map(|phrase| Phrase::new(phrase, one_word, &format!("row {number}: {field}"))).collect()
         };
         let pattern =
             data.pattern.as_deref().map(|pattern| compile(pattern, pattern, &format!("row {number}: pattern")));
@@ -154,7 +178,7 @@ impl Row {
 
     fn answer(&self, asked: &Asked<'_>) -> Option<Value> {
         let DecisionRow { tenants, causes, answer, .. } = &self.data;
-        let is_in = |phrase: &Regex| phrase.is_match(asked.message);
+        let is_in = |phrase: &Phrase| phrase.is_in(asked.message);
         let holds = (tenants.is_empty() || tenants.contains(asked.tenant))
             && (causes.is_empty()
                 || asked.cause.is_some_and(|cause| causes.iter().any(|known| known == cause.as_str())))
@@ -171,15 +195,36 @@ impl Row {
     }
 }
 
-/// A phrase as a pattern: as whole words where it begins and ends with letters of words that blanks part.
-fn compile_phrase(phrase: &str, field: &str) -> Result<Regex, InvalidValue> {
-    let words: Vec<String> = phrase.split_whitespace().map(regex::escape).collect();
-    if words.is_empty() {
-        return Err(InvalidValue::new(field.to_owned(), phrase, "a word or a phrase"));
+impl Phrase {
+    fn new(phrase: &str, one_word: &Regex, field: &str) -> Result<Self, InvalidValue> {
+        let words: Vec<String> = phrase.split_whitespace().map(regex::escape).collect();
+        if words.is_empty() {
+            return Err(InvalidValue::new(field.to_owned(), phrase, "a word or a phrase"));
+        }
+        let words = compile(&format!("(?i){}", words.join(r"\s+")), phrase, field)?;
+        Ok(Self { words, one_word: one_word.clone() })
     }
-    let bound = |edge: Option<char>| if edge.is_some_and(|edge| edge.is_ascii_alphanumeric()) { r"\b" } else { "" };
-    let (begin, end) = (bound(phrase.trim().chars().next()), bound(phrase.trim().chars().next_back()));
-    compile(&format!("(?i){begin}{}{end}", words.join(r"\s+")), phrase, field)
+
+    /// Whether the message has it, and not as a part of other words.
+    fn is_in(&self, message: &str) -> bool {
+        let mut from = 0;
+        while let Some(found) = self.words.find_at(message, from) {
+            if !self.parts_a_word(message, found.start()) && !self.parts_a_word(message, found.end()) {
+                return true;
+            }
+            // The next place may begin within this one.
+            from = message.ceil_char_boundary(found.start() + 1);
+        }
+        false
+    }
+
+    /// Whether the characters on both sides of this place belong to one word.
+    fn parts_a_word(&self, message: &str, at: usize) -> bool {
+        let Some((before, after)) = message.split_at_checked(at) else { return false };
+        let (Some(last), Some(first)) = (before.chars().next_back(), after.chars().next()) else { return false };
+        let both = message.get(at - last.len_utf8()..at + first.len_utf8());
+        both.is_some_and(|both| self.one_word.is_match(both))
+    }
 }
 
 fn compile(pattern: &str, given: &str, field: &str) -> Result<Regex, InvalidValue> {
