@@ -147,6 +147,57 @@ fn case_does_not_matter_and_accents_belong_to_their_letter() {
     ]);
 }
 
+#[test]
+fn a_blank_text_is_no_answer() {
+    let row = |answer: &str, pattern: &str| DecisionRow::new(answer).with_pattern(pattern);
+    let pattern = "refund(?: of (?<order>.+))?";
+    let table = DecisionTable::new([row("{order}", pattern), row("Which order?", "refund")]).unwrap();
+    let table = table.with_otherwise(" ");
+    assert_eq!(answer(&table, "refund of A-1"), Some("A-1".into()));
+    assert_eq!(answer(&table, "refund"), Some("Which order?".into()));
+    assert_eq!(answer(&table, "Hello?"), None);
+    let values = DecisionTable::new([DecisionRow::new(json!([]))]).unwrap();
+    assert_eq!(answer(&values, "Hello?"), Some(json!([])));
+}
+
+/// How a table with this document is refused.
+fn check_refused(document: Value, expected: &str) {
+    let error = serde_json::from_value::<DecisionTable>(document).unwrap_err().to_string();
+    assert_eq!(error, expected);
+}
+
+#[test]
+fn what_could_never_answer_is_refused_with_its_place() {
+    let rows = |row: Value| json!({"rows": [{"answer": "yes"}, row]});
+    check_refused(
+        rows(json!({"any": ["open", " "], "answer": "yes"})),
+        r#"row 2: any is " ", expected a word or a phrase"#,
+    );
+    check_refused(rows(json!({"none": [""], "answer": "yes"})), r#"row 2: none is "", expected a word or a phrase"#);
+    check_refused(
+        rows(json!({"answer": "\n"})),
+        r#"row 2: answer is "\n", expected a value, or a text that is not blank"#,
+    );
+    check_refused(
+        json!({"rows": [], "otherwise": ""}),
+        r#"otherwise is "", expected a value, or a text that is not blank"#,
+    );
+    let with_pattern = |pattern: &str| rows(json!({"pattern": pattern, "answer": "yes"}));
+    check_refused(with_pattern("("), r#"row 2: pattern is "(", expected a regular expression"#);
+    let twice = "(?<one>a)|(?<one>b)";
+    check_refused(with_pattern(twice), &format!("row 2: pattern is {twice:?}, expected a regular expression"));
+    check_refused(
+        with_pattern(r"\w{999}"),
+        r#"row 2: pattern is "\\w{999}", expected a smaller one: of at most 10485760 bytes when it is compiled"#,
+    );
+    let long = "ä".repeat(1_000_000);
+    let shown = long.chars().take(80).collect::<String>();
+    check_refused(
+        rows(json!({"any": [long], "answer": "yes"})),
+        &format!(r#"row 2: any is "{shown}…", expected a smaller one: of at most 10485760 bytes when it is compiled"#),
+    );
+}
+
 proptest! {
     #[test]
     fn whatever_stands_between_blanks_is_found(phrase in r"\PC*\S\PC*", before in r"\PC*", after in r"\PC*") {

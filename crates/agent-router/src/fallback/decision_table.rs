@@ -1,5 +1,7 @@
 //! Rules as data.
 
+use std::borrow::Cow;
+
 use agent_core::{InvalidValue, TenantId};
 use async_trait::async_trait;
 use regex::{Captures, Regex};
@@ -59,7 +61,8 @@ pub struct DecisionRow {
     /// The failures after which it holds, as stable codes: `model.rate_limited`. With these, it holds in a recovery only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub causes: Vec<String>,
-    /// The answer: text, or a value of the agent's answer type.
+    /// The answer: text, or a value of the agent's answer type. Where it is a text that is blank once it is filled, the row does not
+    /// hold.
     pub answer: Value,
 }
 
@@ -103,14 +106,15 @@ impl DecisionTable {
     ///
     /// # Errors
     ///
-    /// [`InvalidValue`] for an empty phrase, and for a pattern that is no regular expression.
+    /// [`InvalidValue`] for a blank phrase, for a pattern that is no regular expression or too large a one, and for an answer that is a
+    /// blank text.
     pub fn new(rows: impl IntoIterator<Item = DecisionRow>) -> Result<Self, InvalidValue> {
         let one_word = compile(ONE_WORD, ONE_WORD, "words")?;
         let rows = rows.into_iter().zip(1..).map(|(row, number)| Row::new(row, number, &one_word));
         Ok(Self { rows: rows.collect::<Result<_, _>>()?, otherwise: None })
     }
 
-    /// The same, with an answer for when no row fits.
+    /// The same, with an answer for when no row fits. A blank text is none.
     #[must_use]
     pub fn with_otherwise(mut self, answer: impl Into<Value>) -> Self {
         self.otherwise = Some(answer.into());
@@ -143,6 +147,9 @@ impl TryFrom<Document> for DecisionTable {
     type Error = InvalidValue;
 
     fn try_from(document: Document) -> Result<Self, InvalidValue> {
+        if let Some(otherwise) = &document.otherwise {
+            ensure_answers(otherwise, "otherwise".into())?;
+        }
         Ok(Self { otherwise: document.otherwise, ..Self::new(document.rows)? })
     }
 }
@@ -156,7 +163,8 @@ impl From<DecisionTable> for Document {
 #[async_trait]
 impl Rules for DecisionTable {
     async fn answer(&self, asked: &Asked<'_>) -> Option<Value> {
-        self.rows.iter().find_map(|row| row.answer(asked)).or_else(|| self.otherwise.clone())
+        let mut answers = self.rows.iter().filter_map(|row| row.answer(asked)).chain(self.otherwise.iter().cloned());
+        answers.find(|answer| !is_blank(answer))
     }
 }
 
@@ -165,6 +173,7 @@ impl Row {
         let phrases = |field: &str, phrases: &[String]| -> Result<Vec<Phrase>, InvalidValue> {
             phrases.iter().map(|phrase| Phrase::new(phrase, one_word, &format!("row {number}: {field}"))).collect()
         };
+        ensure_answers(&data.answer, format!("row {number}: answer"))?;
         let pattern =
             data.pattern.as_deref().map(|pattern| compile(pattern, pattern, &format!("row {number}: pattern")));
         Ok(Self {
@@ -228,7 +237,28 @@ impl Phrase {
 }
 
 fn compile(pattern: &str, given: &str, field: &str) -> Result<Regex, InvalidValue> {
-    Regex::new(pattern).map_err(|_| InvalidValue::new(field.to_owned(), given, "a regular expression"))
+    Regex::new(pattern).map_err(|error| {
+        let expected = match error {
+            regex::Error::CompiledTooBig(most) => {
+                format!("a smaller one: of at most {most} bytes when it is compiled").into()
+            }
+            _ => Cow::Borrowed("a regular expression"),
+        };
+        InvalidValue::new(field.to_owned(), given, expected)
+    })
+}
+
+fn ensure_answers(answer: &Value, field: String) -> Result<(), InvalidValue> {
+    match answer {
+        Value::String(text) if is_blank(answer) => {
+            Err(InvalidValue::new(field, text, "a value, or a text that is not blank"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_blank(answer: &Value) -> bool {
+    answer.as_str().is_some_and(|text| text.trim().is_empty())
 }
 
 /// The answer with what the pattern's groups found, in all of its texts.
