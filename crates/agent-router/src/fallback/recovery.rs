@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use agent_core::{
-    AgentError, ChatModel, ChatRequest, Conversation, PendingKind, Recovered, Recovery, RunContext, collect,
+    AgentError, ChatModel, ChatRequest, Conversation, ModelError, ModelErrorClass, PendingKind, Recovered, Recovery,
+    RunContext, collect,
 };
 use async_trait::async_trait;
 use serde_json::Value;
@@ -18,6 +19,10 @@ use super::table::{FailureClass, FailureTable};
 /// It is for what a plan of models cannot know: answers that never fitted, turns that ran out, a conversation that cannot be made
 /// to fit, a plan whose models all failed. A failure that it leaves goes to the agent's
 /// [`DeadLetters`](agent_core::DeadLetters), if it has some.
+///
+/// A plan that ends with a person fails as [`NeedsHuman`](ModelErrorClass::NeedsHuman). Before one is asked, rules are, where this
+/// row of the table lets them or the one of what the models failed with does; that failure is the [`cause`](Asked::cause) then. The
+/// person is asked this recovery's question, or the plan's where it has none.
 ///
 /// ```
 /// use agent_core::{Caller, MainAgent};
@@ -121,8 +126,9 @@ impl TableRecovery {
 impl Recovery for TableRecovery {
     async fn recover(&self, error: &AgentError, conversation: &Conversation, cx: &RunContext) -> Recovered {
         let row = self.table.row(FailureClass::of(error));
-        let code = error.code();
-        if row.rules {
+        let of_models = models_failure(error);
+        if row.rules || of_models.is_some_and(|failure| self.table.row(failure.class).rules) {
+            let code = of_models.map_or_else(|| error.code(), ModelError::code);
             let message = conversation.last_user_message().map(|message| message.joined_text()).unwrap_or_default();
             let asked = Asked::new(&message, conversation, &cx.caller().tenant).with_cause(&code);
             for rules in &self.rules {
@@ -143,6 +149,16 @@ impl Recovery for TableRecovery {
             Some(question) if row.human => Recovered::Ask(PendingKind::question(question.clone())),
             _ => Recovered::Fail,
         }
+    }
+}
+
+/// What the models of a plan failed with that ended with a person. Rules are asked before one is.
+fn models_failure(error: &AgentError) -> Option<&ModelError> {
+    match error {
+        AgentError::Model(ModelError { class: ModelErrorClass::NeedsHuman, source: Some(source), .. }) => {
+            source.downcast_ref()
+        }
+        _ => None,
     }
 }
 
