@@ -2,12 +2,18 @@
 // A test that cannot go on panics.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+use std::sync::Arc;
+
 use agent_core::{
-    AgentError, Conversation, MainAgent, ModelError, ModelErrorClass as Class, PendingKind, Recovered, Recovery,
-    RunContext, RunOutcome,
+    AgentError, ChatModel, ChatRequest, Conversation, MainAgent, ModelError, ModelErrorClass as Class, ModelInfo,
+    ModelStream, PendingKind, Recovered, Recovery, RunContext, RunOutcome,
 };
-use agent_router::{FailureRow, FailureTable, FallbackBuilder, FallbackModel, Rules, TableRecovery, rules};
-use serde_json::Value;
+use agent_router::{
+    DecisionRow, DecisionTable, FailureRow, FailureTable, FallbackBuilder, FallbackModel, Rules, RulesModel, Step,
+    TableRecovery, rules,
+};
+use async_trait::async_trait;
+use serde_json::{Value, json};
 use testkit::{Line, ScriptedModel, caller, paused};
 
 /// What a recovery decides on this failure.
@@ -113,4 +119,64 @@ fn a_run_whose_plan_ends_with_a_person_asks_the_recoverys_rules_first() {
     assert_eq!(ends(Class::ContentPolicy, nine), [asked(), asked()]);
     let plan = plan(Class::Auth);
     assert_eq!(end(&plan, TableRecovery::of(&plan).with_human("Well?")), Err("Well?".to_owned()));
+}
+
+#[test]
+fn rules_of_a_plan_see_the_cause_in_its_recovery() {
+    let mut row = DecisionRow::new("We are busy.");
+    row.causes = vec!["model.unavailable".into()];
+    let rules = RulesModel::new("busy", DecisionTable::new([row]).unwrap());
+    // The plan itself asks them without a cause, so that they do not answer there.
+    let steps = [Step::new(rules.clone()), Step::new(rules.clone()).with_name("named"), Step::new(Arc::new(rules))];
+    for step in steps {
+        let check = |plan: FallbackBuilder, expected: Result<Value, String>| {
+            let plan = plan.step(step.clone()).human("Please answer.").build().unwrap();
+            assert_eq!(end(&plan, TableRecovery::of(&plan)), expected, "{step:?}");
+        };
+        check(plan(Class::Unavailable), Ok("We are busy.".into()));
+        check(plan(Class::Auth), Err("Please answer.".into()));
+    }
+}
+
+#[test]
+fn rules_of_a_plan_answer_in_its_recovery_with_what_they_say() {
+    let check = |said: Value, expected: Recovered| {
+        let answer = said.clone();
+        let steps = plan(Class::Unavailable).step(RulesModel::new("rules", rules(move |_| Some(answer.clone()))));
+        let of_plan = TableRecovery::of(&steps.build().unwrap());
+        assert_eq!(recover(&of_plan, failed(Class::Unavailable)), expected);
+        let own = TableRecovery::new().with_rules(rules(move |_| Some(said.clone())));
+        assert_eq!(recover(&own, failed(Class::Unavailable)), expected);
+    };
+    for said in [json!("At nine."), json!("[1]"), json!("{\"open\": 9}"), json!([1]), json!({"open": 9}), json!(9)] {
+        check(said.clone(), Recovered::Answer(said));
+    }
+    check(json!(" "), Recovered::Fail);
+}
+
+/// Rules that a host wrapped, or that are a model by themselves.
+struct Wrapped(RulesModel);
+
+#[async_trait]
+impl ChatModel for Wrapped {
+    fn info(&self) -> &ModelInfo {
+        self.0.info()
+    }
+
+    async fn stream(&self, request: ChatRequest, cx: &RunContext) -> Result<ModelStream, ModelError> {
+        self.0.stream(request, cx).await
+    }
+}
+
+#[test]
+fn other_models_of_rules_answer_in_the_recovery_of_their_plan() {
+    let check = |said: Option<Value>, expected: Recovered| {
+        let model = Wrapped(RulesModel::new("rules", rules(move |_| said.clone())));
+        let plan = plan(Class::Unavailable).step(model).build().unwrap();
+        assert_eq!(recover(&TableRecovery::of(&plan), failed(Class::Unavailable)), expected);
+    };
+    check(Some("At nine.".into()), Recovered::Answer("At nine.".into()));
+    check(Some(json!({"open": 9})), Recovered::Answer(json!({"open": 9})));
+    check(Some("".into()), Recovered::Fail);
+    check(None, Recovered::Fail);
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::model::FallbackModel;
 use super::rules::{Asked, Rules};
+use super::step::PlannedStep;
 use super::table::{FailureClass, FailureTable};
 
 /// Decides by the [`FailureTable`] what becomes of an agent's failure: rules answer, a person does, or it fails.
@@ -52,23 +53,35 @@ pub struct TableRecovery {
 #[derive(Clone)]
 enum Answering {
     Rules(Arc<dyn Rules>),
-    /// A model of rules, which costs nothing.
+    /// Another model of rules, which costs nothing.
     Model(Arc<dyn ChatModel>),
 }
 
 impl Answering {
-    async fn answer(&self, asked: &Asked<'_>, cx: &RunContext) -> Option<Value> {
-        let model = match self {
-            Self::Rules(rules) => return rules.answer(asked).await,
-            Self::Model(model) => model,
-        };
-        let request = ChatRequest::new(asked.conversation.clone());
-        let (reply, _) = collect(model.stream(request, cx).await.ok()?).await.ok()?;
-        let text = reply.joined_text();
-        // A value is written as JSON by rules that speak as a model.
-        let value = serde_json::from_str(&text).ok().filter(|value: &Value| value.is_object() || value.is_array());
-        (!text.trim().is_empty()).then(|| value.unwrap_or_else(|| text.into()))
+    fn of(step: &PlannedStep) -> Self {
+        match &step.rules {
+            Some(rules) => Self::Rules(rules.clone()),
+            None => Self::Model(step.model.clone()),
+        }
     }
+
+    /// The answer, which is no blank text.
+    async fn answer(&self, asked: &Asked<'_>, cx: &RunContext) -> Option<Value> {
+        let answer = match self {
+            Self::Rules(rules) => rules.answer(asked).await?,
+            Self::Model(model) => said_by(&**model, asked.conversation.clone(), cx).await?,
+        };
+        let is_blank = answer.as_str().is_some_and(|text| text.trim().is_empty());
+        (!is_blank).then_some(answer)
+    }
+}
+
+/// What a model of rules says, which writes objects and lists as JSON.
+async fn said_by(model: &dyn ChatModel, conversation: Conversation, cx: &RunContext) -> Option<Value> {
+    let stream = model.stream(ChatRequest::new(conversation), cx).await.ok()?;
+    let text = collect(stream).await.ok()?.0.joined_text();
+    let value = serde_json::from_str(&text).ok().filter(|value: &Value| value.is_object() || value.is_array());
+    Some(value.unwrap_or_else(|| text.into()))
 }
 
 /// Whether a person sees what rules answer before it counts.
@@ -87,9 +100,12 @@ impl TableRecovery {
     }
 
     /// The table, the rules and the person of a plan, for the failures that the plan does not see.
+    ///
+    /// A [`RulesModel`](super::RulesModel) is asked as the rules that it was made of: they see the [`cause`](Asked::cause), and their answer
+    /// is what they say. Other models of rules are asked as models, whose answer is text, or a JSON object or array.
     #[must_use]
     pub fn of(plan: &FallbackModel) -> Self {
-        let rules = plan.rules().map(Answering::Model).collect();
+        let rules = plan.rules().map(Answering::of).collect();
         Self { table: plan.table().clone(), rules, human: plan.human(), ..Self::default() }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use agent_core::{ChatModel, ChatRequest, FunctionChoice, InvalidValue, Level, Metering, ModelInfo, Tokens};
 
 use super::limiter::StepLimits;
+use super::rules::{Rules, RulesModel};
 use super::targets::{Target, Targets};
 
 /// One step of a plan of fallbacks: a model, the credential that it is asked with, and limits.
@@ -15,6 +16,7 @@ use super::targets::{Target, Targets};
 #[derive(Clone)]
 pub struct Step {
     name: Option<Arc<str>>,
+    rules: Option<Arc<dyn Rules>>,
     model: Arc<dyn ChatModel>,
     credential: Arc<str>,
     limits: StepLimits,
@@ -27,6 +29,7 @@ impl Step {
     pub fn new(model: impl ChatModel + 'static) -> Self {
         Self {
             name: None,
+            rules: RulesModel::rules_of(&model),
             model: Arc::new(model),
             credential: "default".into(),
             limits: StepLimits::default(),
@@ -93,6 +96,8 @@ impl fmt::Debug for Step {
 /// A step of a plan that was checked.
 pub(super) struct PlannedStep {
     pub(super) name: Arc<str>,
+    /// The rules of a [`RulesModel`], for whoever asks more of them than a model.
+    pub(super) rules: Option<Arc<dyn Rules>>,
     pub(super) model: Arc<dyn ChatModel>,
     /// `None` for rules, which have no limits and do not fail by themselves.
     pub(super) target: Option<Arc<Target>>,
@@ -102,7 +107,7 @@ pub(super) struct PlannedStep {
 
 impl PlannedStep {
     pub(super) fn new(step: Step, targets: &Targets) -> Result<Self, InvalidValue> {
-        let Step { name, model, credential, limits, first_token, time } = step;
+        let Step { name, rules, model, credential, limits, first_token, time } = step;
         let info = model.info();
         let name = name.unwrap_or_else(|| info.name.clone());
         if info.metering == Metering::Own {
@@ -117,7 +122,7 @@ impl PlannedStep {
             Level::Model => Some(targets.target(info, &credential, &limits)?),
             _ => None,
         };
-        Ok(Self { name, model, target, first_token, time })
+        Ok(Self { name, rules, model, target, first_token, time })
     }
 
     pub(super) fn info(&self) -> &ModelInfo {
