@@ -1,16 +1,20 @@
 //! Runs that failed for good: kept as dead letters, and replayed once.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agent_core::{
-    AnswerValue, Caller, Claim, DeadLetter, DeadLetterError, DeadLetters, FileDeadLetters, LetterStatus, LetterSummary,
-    Limits, MainAgent, MemoryDeadLetters, ModelErrorClass, PendingKind, Purge, ReplayError, Resume, RunId, RunOptions,
-    RunOutcome, TenantId, Tokens, async_trait,
+    AgentError, AnswerValue, Caller, Claim, DeadLetter, DeadLetterError, DeadLetters, FileDeadLetters, LetterStatus,
+    LetterSummary, Limits, MainAgent, MemoryDeadLetters, ModelErrorClass, PendingKind, Purge, ReplayError, Resume,
+    RunId, RunOptions, RunOutcome, TaskId, TenantId, Tokens, async_trait,
 };
 use testkit::{FnModel, Line, RecordingTool, ScriptedModel, caller, paused, somebody};
+use tokio::time::timeout;
+use tracing::field::{Field, Visit};
+use tracing_subscriber::layer::{Context, SubscriberExt};
 
 /// A model that is down until it is up, and how often it was asked since.
 #[derive(Clone, Default)]
@@ -183,10 +187,7 @@ fn what_was_stopped_or_refused_is_no_dead_letter() {
         let (switch, tool) = (Switch::default(), refund());
         switch.up.store(true, Ordering::Relaxed);
         let desk = desk(&switch, &tool, letters.clone());
-        let token = tokio_util::sync::CancellationToken::new();
-        token.cancel();
-        let request =
-            agent_core::Request::new("Refund A-1042.").with_options(RunOptions::default().with_cancellation(token));
+        let request = agent_core::Request::new("Refund A-1042.").with_options(cancelled());
         let cancelled = desk.run(request, caller()).await.unwrap_err();
         assert_eq!((cancelled.code().as_str(), cancelled.dead_letter), ("run.cancelled", None));
         assert!(letters.list(&caller().tenant, None, 10).await.unwrap().is_empty());
@@ -205,7 +206,31 @@ fn what_was_stopped_or_refused_is_no_dead_letter() {
 struct Failing {
     inner: MemoryDeadLetters,
     put: bool,
-    settle: bool,
+    settle: Settling,
+}
+
+/// How often a store fails before it settles a claim.
+enum Settling {
+    Fails(AtomicUsize),
+    Hangs,
+}
+
+impl Settling {
+    fn fails(times: usize) -> Self {
+        Self::Fails(times.into())
+    }
+
+    async fn end(&self) -> Result<(), DeadLetterError> {
+        match self {
+            Self::Fails(times) => {
+                match times.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)) {
+                    Ok(_) => Err(DeadLetterError::new("full")),
+                    Err(_) => Ok(()),
+                }
+            }
+            Self::Hangs => std::future::pending().await,
+        }
+    }
 }
 
 #[async_trait]
@@ -238,7 +263,8 @@ impl DeadLetters for Failing {
         token: agent_core::ClaimToken,
         end: agent_core::ClaimEnd,
     ) -> Result<bool, DeadLetterError> {
-        if self.settle { Err(DeadLetterError::new("full")) } else { self.inner.settle(tenant, run, token, end).await }
+        self.settle.end().await?;
+        self.inner.settle(tenant, run, token, end).await
     }
 
     async fn purge(&self, tenant: &TenantId, which: Purge) -> Result<usize, DeadLetterError> {
@@ -246,14 +272,19 @@ impl DeadLetters for Failing {
     }
 }
 
+/// A store that only settles badly.
+fn unsettling(settle: Settling) -> Arc<Failing> {
+    Arc::new(Failing { inner: MemoryDeadLetters::new(), put: false, settle })
+}
+
 #[test]
 fn a_store_that_fails_hides_neither_the_failure_nor_the_outcome() {
     paused(async {
         let (switch, tool) = (Switch::default(), refund());
-        let store = |put, settle| Arc::new(Failing { inner: MemoryDeadLetters::new(), put, settle });
-        let failure = desk(&switch, &tool, store(true, false)).run("Refund A-1042.", caller()).await.unwrap_err();
+        let store = Arc::new(Failing { inner: MemoryDeadLetters::new(), put: true, settle: Settling::fails(0) });
+        let failure = desk(&switch, &tool, store).run("Refund A-1042.", caller()).await.unwrap_err();
         assert_eq!((failure.code().as_str(), failure.dead_letter), ("model.unavailable", None));
-        let desk = desk(&switch, &tool, store(false, true));
+        let desk = desk(&switch, &tool, unsettling(Settling::fails(usize::MAX)));
         let run = desk.run("Refund A-1042.", caller()).await.unwrap_err().dead_letter.unwrap();
         switch.up.store(true, Ordering::Relaxed);
         let Err(ReplayError::Unsettled { outcome, .. }) = desk.replay(run, caller(), RunOptions::default()).await
@@ -264,6 +295,110 @@ fn a_store_that_fails_hides_neither_the_failure_nor_the_outcome() {
         // Nobody repeats it meanwhile.
         let busy = desk.replay(run, Caller::new("acme", "ops").unwrap(), RunOptions::default()).await.unwrap_err();
         assert_eq!((busy.code().as_str(), tool.completed()), ("replay.busy", 1));
+    });
+}
+
+/// Replays a run with this store, and tells what came of it, as far as it came in time.
+async fn replayed(letters: Arc<dyn DeadLetters>, model_is_up: bool, options: RunOptions) -> (RunId, String) {
+    let switch = Switch::default();
+    let desk = desk(&switch, &refund(), letters);
+    let run = desk.run("Refund A-1042.", caller()).await.unwrap_err().dead_letter.unwrap();
+    switch.up.store(model_is_up, Ordering::Relaxed);
+    let end = match timeout(Duration::from_secs(60), desk.replay(run, caller(), options)).await {
+        Ok(Ok(outcome)) => outcome.to_string(),
+        Ok(Err(ReplayError::Failed(failure))) => format!("failed: {}", failure.code()),
+        Ok(Err(ReplayError::Unsettled { outcome, source, .. })) => format!("{outcome} {}", source.code()),
+        Ok(Err(error)) => format!("not replayed: {}", error.code()),
+        Err(_) => "never".to_owned(),
+    };
+    (run, end)
+}
+
+/// Options of a run that is cancelled.
+fn cancelled() -> RunOptions {
+    let token = tokio_util::sync::CancellationToken::new();
+    token.cancel();
+    RunOptions::default().with_cancellation(token)
+}
+
+/// Keeps what is told as errors.
+#[derive(Clone, Default)]
+struct Errors(Arc<Mutex<Vec<BTreeMap<String, String>>>>);
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Errors {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        struct Reader(BTreeMap<String, String>);
+
+        impl Visit for Reader {
+            fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+                self.0.insert(field.name().to_owned(), format!("{value:?}"));
+            }
+        }
+        if *event.metadata().level() == tracing::Level::ERROR {
+            let mut reader = Reader(BTreeMap::new());
+            event.record(&mut reader);
+            self.0.lock().unwrap().push(reader.0);
+        }
+    }
+}
+
+// Nothing else in this file tells these errors: the subscriber has to see each first.
+#[test]
+fn a_failed_replay_that_could_not_be_noted_has_failed_all_the_same() {
+    let check = |settle: Settling, options: RunOptions, expected: &str, is_told: bool| {
+        let errors = Errors::default();
+        let subscriber = tracing_subscriber::registry().with(errors.clone());
+        let (run, end) =
+            tracing::subscriber::with_default(subscriber, || paused(replayed(unsettling(settle), false, options)));
+        let run = run.to_string();
+        let error = [("code", "dead_letters.failed"), ("message", "a dead letter was not settled"), ("run", &run)];
+        let error = error.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let told = if is_told { vec![error] } else { Vec::new() };
+        assert_eq!((end.as_str(), errors.0.lock().unwrap().clone()), (expected, told));
+    };
+    for settle in [|| Settling::fails(usize::MAX), || Settling::Hangs] {
+        check(settle(), cancelled(), "failed: run.cancelled", true);
+        // What is a letter anew needs no settling.
+        check(settle(), RunOptions::default(), "failed: model.unavailable", false);
+    }
+}
+
+#[test]
+fn what_came_of_a_replay_is_noted_by_a_store_that_fails_for_a_while() {
+    paused(async {
+        let check = async |model_is_up, options, expected: &str, is_open| {
+            let letters = unsettling(Settling::fails(2));
+            let (run, end) = replayed(letters.clone(), model_is_up, options).await;
+            let status = letters.get(&caller().tenant, run).await.unwrap().unwrap().1;
+            assert_eq!((end.as_str(), status == LetterStatus::Open), (expected, is_open), "{status:?}");
+        };
+        check(true, RunOptions::default(), "It is refunded.", false).await;
+        check(true, cancelled(), "failed: run.cancelled", true).await;
+        let hangs = replayed(unsettling(Settling::Hangs), true, RunOptions::default()).await;
+        assert_eq!(hangs.1, "It is refunded. dead_letters.failed");
+    });
+}
+
+#[test]
+fn a_letter_with_nothing_to_go_on_from_is_given_back() {
+    paused(async {
+        let check = async |settle, expected: &str, is_open| {
+            let (letters, run) = (unsettling(settle), RunId::random());
+            let error = AgentError::Cancelled;
+            let letter = DeadLetter::new(run, TaskId::random(), caller(), "desk", &error);
+            letters.put(letter).await.unwrap();
+            let desk = desk(&Switch::default(), &refund(), letters.clone());
+            let replayed = timeout(Duration::from_secs(60), desk.replay(run, caller(), RunOptions::default())).await;
+            let status = letters.get(&caller().tenant, run).await.unwrap().unwrap().1;
+            let code = replayed.map(|replayed| replayed.unwrap_err().code());
+            assert_eq!(
+                (code.map(|code| code.as_str().to_owned()), status == LetterStatus::Open),
+                (Ok(expected.to_owned()), is_open)
+            );
+        };
+        check(Settling::fails(2), "replay.nothing_to_go_on_from", true).await;
+        check(Settling::fails(usize::MAX), "dead_letters.failed", false).await;
+        check(Settling::Hangs, "dead_letters.failed", false).await;
     });
 }
 

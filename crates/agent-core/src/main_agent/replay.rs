@@ -11,10 +11,10 @@ use crate::agent_error::AgentError;
 use crate::caller::Caller;
 use crate::dead_letters::{Claim, ClaimEnd, DeadLetter, DeadLetterError, DeadLetters};
 use crate::error::ErrorCode;
-use crate::id::{ClaimToken, RunId};
+use crate::id::{ClaimToken, RunId, TenantId};
 use crate::run_context::RunContext;
 
-/// How long a store may take to keep a letter: the run is over, and its caller waits.
+/// How long a store may take to keep or to settle a letter: the run is over, and its caller waits.
 const KEEPING: Duration = Duration::from_secs(10);
 
 /// How long a replay without a deadline keeps others from replaying the same.
@@ -48,7 +48,8 @@ pub enum ReplayError {
     /// The store failed. The letter was not replayed.
     #[error(transparent)]
     Store(#[from] DeadLetterError),
-    /// It was replayed, and failed. It is a dead letter again, unless the failure is one that leaves none.
+    /// It was replayed, and failed. It is a dead letter again, unless the failure is one that leaves none. Should the store fail to note
+    /// that, which is told as an error event, the letter stays claimed until the claim's time is over.
     #[error("the replayed run failed: {0}")]
     Failed(#[source] Box<Failure>),
     /// It was replayed with this outcome, and the store failed to note that: it could be replayed once more when the claim's time is
@@ -119,41 +120,55 @@ impl MainAgent {
             Claim::Unknown => return Err(ReplayError::Unknown),
         };
         let Some(state) = letter.state else {
-            letters.settle(&tenant, run, token, ClaimEnd::GivenBack).await?;
+            settle(&*letters, &tenant, run, token, ClaimEnd::GivenBack).await?;
             return Err(ReplayError::NothingToGoOnFrom);
         };
         match self.resume(Resume::new(state, by).with_options(options)).await {
-            Ok(outcome) => settled(&*letters, &tenant, run, token, outcome).await,
+            Ok(outcome) => match settle(&*letters, &tenant, run, token, ClaimEnd::Replayed).await {
+                Ok(()) => Ok(outcome),
+                Err(source) => Err(ReplayError::Unsettled { outcome: Box::new(outcome), token, source }),
+            },
             Err(failure) => {
-                // What a person or a policy refused is not asked again. What failed again is a letter anew, and this changes nothing.
-                let is_decided = matches!(failure.error, AgentError::Denied { .. });
-                let end = if is_decided { ClaimEnd::Replayed } else { ClaimEnd::GivenBack };
-                letters.settle(&tenant, run, token, end).await?;
+                // What failed again for good is a letter anew, to which there is no claim.
+                if failure.dead_letter.is_none() {
+                    give_back(&*letters, &tenant, run, token, &failure).await;
+                }
                 Err(ReplayError::Failed(failure))
             }
         }
     }
 }
 
-/// Notes that a run was replayed.
-async fn settled(
+/// Ends the claim to a letter whose replay failed. A store that fails is the host's business: the run's own failure counts.
+async fn give_back(letters: &dyn DeadLetters, tenant: &TenantId, run: RunId, token: ClaimToken, failure: &Failure) {
+    // What a person or a policy refused is not asked again.
+    let is_decided = matches!(failure.error, AgentError::Denied { .. });
+    let end = if is_decided { ClaimEnd::Replayed } else { ClaimEnd::GivenBack };
+    if let Err(error) = settle(letters, tenant, run, token, end).await {
+        tracing::error!(run = %run, code = %error.code(), "a dead letter was not settled");
+    }
+}
+
+/// Ends the claim to a letter: in several tries should the store fail, and not for ever should it hang.
+async fn settle(
     letters: &dyn DeadLetters,
-    tenant: &crate::id::TenantId,
+    tenant: &TenantId,
     run: RunId,
     token: ClaimToken,
-    outcome: RunOutcome,
-) -> Result<RunOutcome, ReplayError> {
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        match letters.settle(tenant, run, token, ClaimEnd::Replayed).await {
-            Ok(_) => return Ok(outcome),
-            Err(source) if tries >= SETTLINGS => {
-                return Err(ReplayError::Unsettled { outcome: Box::new(outcome), token, source });
+    end: ClaimEnd,
+) -> Result<(), DeadLetterError> {
+    let settling = async {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match letters.settle(tenant, run, token, end).await {
+                Ok(_) => return Ok(()),
+                Err(error) if tries >= SETTLINGS => return Err(error),
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
-    }
+    };
+    timeout(KEEPING, settling).await.unwrap_or_else(|late| Err(DeadLetterError::new(late)))
 }
 
 /// For how long nobody else may replay the letter: as long as the run may take, and some more.

@@ -126,8 +126,8 @@ impl FallbackModel {
     }
 
     /// The steps that are rules, in order.
-    pub(super) fn rules(&self) -> impl Iterator<Item = Arc<dyn ChatModel>> {
-        self.plan.steps.iter().filter(|step| !step.is_model()).map(|step| step.model.clone())
+    pub(super) fn rules(&self) -> impl Iterator<Item = &CheckedStep> {
+        self.plan.steps.iter().filter(|step| !step.is_model())
     }
 
     /// What a person is asked at the end of the plan, if one is.

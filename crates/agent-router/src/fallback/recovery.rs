@@ -4,13 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use agent_core::{
-    AgentError, ChatModel, ChatRequest, Conversation, PendingKind, Recovered, Recovery, RunContext, collect,
+    AgentError, ChatModel, ChatRequest, Conversation, ModelError, ModelErrorClass, PendingKind, Recovered, Recovery,
+    RunContext, collect,
 };
 use async_trait::async_trait;
 use serde_json::Value;
 
 use super::model::FallbackModel;
 use super::rules::{Asked, Rules};
+use super::step::CheckedStep;
 use super::table::{FailureClass, FailureTable};
 
 /// Decides by the [`FailureTable`] what becomes of an agent's failure: rules answer, a person does, or it fails.
@@ -18,6 +20,10 @@ use super::table::{FailureClass, FailureTable};
 /// It is for what a plan of models cannot know: answers that never fitted, turns that ran out, a conversation that cannot be made
 /// to fit, a plan whose models all failed. A failure that it leaves goes to the agent's
 /// [`DeadLetters`](agent_core::DeadLetters), if it has some.
+///
+/// A plan that ends with a person fails as [`NeedsHuman`](ModelErrorClass::NeedsHuman). Before one is asked, rules are, where this
+/// row of the table lets them or the one of what the models failed with does; that failure is the [`cause`](Asked::cause) then. The
+/// person is asked this recovery's question, or the plan's where it has none.
 ///
 /// ```
 /// use agent_core::{Caller, MainAgent};
@@ -47,23 +53,35 @@ pub struct TableRecovery {
 #[derive(Clone)]
 enum Answering {
     Rules(Arc<dyn Rules>),
-    /// A model of rules, which costs nothing.
+    /// Another model of rules, which costs nothing.
     Model(Arc<dyn ChatModel>),
 }
 
 impl Answering {
-    async fn answer(&self, asked: &Asked<'_>, cx: &RunContext) -> Option<Value> {
-        let model = match self {
-            Self::Rules(rules) => return rules.answer(asked).await,
-            Self::Model(model) => model,
-        };
-        let request = ChatRequest::new(asked.conversation.clone());
-        let (reply, _) = collect(model.stream(request, cx).await.ok()?).await.ok()?;
-        let text = reply.joined_text();
-        // A value is written as JSON by rules that speak as a model.
-        let value = serde_json::from_str(&text).ok().filter(|value: &Value| value.is_object() || value.is_array());
-        (!text.trim().is_empty()).then(|| value.unwrap_or_else(|| text.into()))
+    fn of(step: &CheckedStep) -> Self {
+        match &step.rules {
+            Some(rules) => Self::Rules(rules.clone()),
+            None => Self::Model(step.model.clone()),
+        }
     }
+
+    /// The answer, which is no blank text.
+    async fn answer(&self, asked: &Asked<'_>, cx: &RunContext) -> Option<Value> {
+        let answer = match self {
+            Self::Rules(rules) => rules.answer(asked).await?,
+            Self::Model(model) => said_by(&**model, asked.conversation.clone(), cx).await?,
+        };
+        let is_blank = answer.as_str().is_some_and(|text| text.trim().is_empty());
+        (!is_blank).then_some(answer)
+    }
+}
+
+/// What a model of rules says, which writes objects and lists as JSON.
+async fn said_by(model: &dyn ChatModel, conversation: Conversation, cx: &RunContext) -> Option<Value> {
+    let stream = model.stream(ChatRequest::new(conversation), cx).await.ok()?;
+    let text = collect(stream).await.ok()?.0.joined_text();
+    let value = serde_json::from_str(&text).ok().filter(|value: &Value| value.is_object() || value.is_array());
+    Some(value.unwrap_or_else(|| text.into()))
 }
 
 /// Whether a person sees what rules answer before it counts.
@@ -82,9 +100,12 @@ impl TableRecovery {
     }
 
     /// The table, the rules and the person of a plan, for the failures that the plan does not see.
+    ///
+    /// A [`RulesModel`](super::RulesModel) is asked as the rules that it was made of: they see the [`cause`](Asked::cause), and their answer
+    /// is what they say. Other models of rules are asked as models, whose answer is text, or a JSON object or array.
     #[must_use]
     pub fn of(plan: &FallbackModel) -> Self {
-        let rules = plan.rules().map(Answering::Model).collect();
+        let rules = plan.rules().map(Answering::of).collect();
         Self { table: plan.table().clone(), rules, human: plan.human(), ..Self::default() }
     }
 
@@ -121,8 +142,9 @@ impl TableRecovery {
 impl Recovery for TableRecovery {
     async fn recover(&self, error: &AgentError, conversation: &Conversation, cx: &RunContext) -> Recovered {
         let row = self.table.row(FailureClass::of(error));
-        let code = error.code();
-        if row.rules {
+        let of_models = models_failure(error);
+        if row.rules || of_models.is_some_and(|failure| self.table.row(failure.class).rules) {
+            let code = of_models.map_or_else(|| error.code(), ModelError::code);
             let message = conversation.last_user_message().map(|message| message.joined_text()).unwrap_or_default();
             let asked = Asked::new(&message, conversation, &cx.caller().tenant).with_cause(&code);
             for rules in &self.rules {
@@ -143,6 +165,16 @@ impl Recovery for TableRecovery {
             Some(question) if row.human => Recovered::Ask(PendingKind::question(question.clone())),
             _ => Recovered::Fail,
         }
+    }
+}
+
+/// What the models of a plan failed with that ended with a person. Rules are asked before one is.
+fn models_failure(error: &AgentError) -> Option<&ModelError> {
+    match error {
+        AgentError::Model(ModelError { class: ModelErrorClass::NeedsHuman, source: Some(source), .. }) => {
+            source.downcast_ref()
+        }
+        _ => None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Rules of the host that answer in a model's place.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -112,6 +113,12 @@ impl RulesModel {
     pub fn new(name: impl Into<Arc<str>>, rules: impl Rules + 'static) -> Self {
         let info = ModelInfo::new("adjutant", name).with_price(Price::FREE).with_level(Level::Rule);
         Self { info, rules: Arc::new(rules) }
+    }
+
+    /// The rules of a model, if it is one of these, shared or not.
+    pub(super) fn rules_of(model: &dyn Any) -> Option<Arc<dyn Rules>> {
+        let shared = || model.downcast_ref::<Arc<Self>>().map(|shared| &**shared);
+        model.downcast_ref::<Self>().or_else(shared).map(|model| model.rules.clone())
     }
 }
 

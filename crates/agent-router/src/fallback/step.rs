@@ -9,6 +9,7 @@ use agent_core::{
 };
 
 use super::limiter::StepLimits;
+use super::rules::{Rules, RulesModel};
 use super::targets::{Target, Targets};
 
 /// One step of a plan of fallbacks: a model, the credential that it is asked with, and limits.
@@ -17,6 +18,7 @@ use super::targets::{Target, Targets};
 #[derive(Clone)]
 pub struct PlanStep {
     name: Option<Arc<str>>,
+    rules: Option<Arc<dyn Rules>>,
     model: Arc<dyn ChatModel>,
     credential: Arc<str>,
     limits: StepLimits,
@@ -29,6 +31,7 @@ impl PlanStep {
     pub fn new(model: impl ChatModel + 'static) -> Self {
         Self {
             name: None,
+            rules: RulesModel::rules_of(&model),
             model: Arc::new(model),
             credential: "default".into(),
             limits: StepLimits::default(),
@@ -98,6 +101,8 @@ const LEAST_OUTPUT: Tokens = Tokens(64);
 /// A step of a plan that was checked.
 pub(super) struct CheckedStep {
     pub(super) name: Arc<str>,
+    /// The rules of a [`RulesModel`], for whoever asks more of them than a model.
+    pub(super) rules: Option<Arc<dyn Rules>>,
     pub(super) model: Arc<dyn ChatModel>,
     /// `None` for rules, which have no limits and do not fail by themselves.
     pub(super) target: Option<Arc<Target>>,
@@ -107,7 +112,7 @@ pub(super) struct CheckedStep {
 
 impl CheckedStep {
     pub(super) fn new(step: PlanStep, targets: &Targets) -> Result<Self, InvalidValue> {
-        let PlanStep { name, model, credential, limits, first_token, time } = step;
+        let PlanStep { name, rules, model, credential, limits, first_token, time } = step;
         let info = model.info();
         let name = name.unwrap_or_else(|| info.name.clone());
         if info.metering == Metering::Own {
@@ -122,7 +127,7 @@ impl CheckedStep {
             Level::Model => Some(targets.target(info, &credential, &limits)?),
             _ => None,
         };
-        Ok(Self { name, model, target, first_token, time })
+        Ok(Self { name, rules, model, target, first_token, time })
     }
 
     pub(super) fn info(&self) -> &ModelInfo {
