@@ -156,6 +156,9 @@ fn a_blank_text_is_no_answer() {
     assert_eq!(answer(&table, "refund of A-1"), Some("A-1".into()));
     assert_eq!(answer(&table, "refund"), Some("Which order?".into()));
     assert_eq!(answer(&table, "Hello?"), None);
+    // What is kept of it can be read again.
+    let read: DecisionTable = serde_json::from_value(serde_json::to_value(&table).unwrap()).unwrap();
+    assert_eq!(answer(&read, "refund"), Some("Which order?".into()));
     let values = DecisionTable::new([DecisionRow::new(json!([]))]).unwrap();
     assert_eq!(answer(&values, "Hello?"), Some(json!([])));
 }
@@ -190,7 +193,7 @@ fn what_could_never_answer_is_refused_with_its_place() {
         with_pattern(r"\w{999}"),
         r#"row 2: pattern is "\\w{999}", expected a smaller one: of at most 10485760 bytes when it is compiled"#,
     );
-    let long = "ä".repeat(1_000_000);
+    let long = "ä".repeat(200_000);
     let shown = long.chars().take(80).collect::<String>();
     check_refused(
         rows(json!({"any": [long], "answer": "yes"})),
@@ -199,6 +202,8 @@ fn what_could_never_answer_is_refused_with_its_place() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn whatever_stands_between_blanks_is_found(phrase in r"\PC*\S\PC*", before in r"\PC*", after in r"\PC*") {
         check_holds(&[(&phrase, &format!("{before} {phrase}\n{after}"), true)]);

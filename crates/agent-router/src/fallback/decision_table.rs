@@ -117,7 +117,7 @@ impl DecisionTable {
     /// The same, with an answer for when no row fits. A blank text is none.
     #[must_use]
     pub fn with_otherwise(mut self, answer: impl Into<Value>) -> Self {
-        self.otherwise = Some(answer.into());
+        self.otherwise = Some(answer.into()).filter(|answer| !is_blank(answer));
         self
     }
 }
