@@ -6,14 +6,17 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use agent_core::{
-    Action, AgentError, AnswerValue, Attachment, Bounds, Call, CallResult, Caller, Conversation, Decision, Dispatch,
-    Flow, Limits, MainAgent, Opaque, Pending, PendingKind, Policy, Reasoning, Recovered, Recovery, Replied, Reply,
+    Action, AgentError, AnswerValue, Attachment, Attempt, Bounds, Call, CallResult, Caller, ChatModel, ChatRequest,
+    Chunk, Conversation, Decision, Dispatch, Finish, Flow, Limits, MainAgent, Metering, ModelError, ModelErrorClass,
+    ModelInfo, ModelStream, Opaque, Pending, PendingKind, Policy, Reasoning, Recovered, Recovery, Replied, Reply,
     ReplyPart, Resume, RunContext, RunOutcome, RunState, Spend, Stage, Step, StepView, Tokens, Usage, UserMessage,
     async_trait,
 };
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 use testkit::{FnModel, Line, RecordingAgent, RecordingTool, caller, paused, somebody};
 
@@ -262,6 +265,55 @@ fn a_recovery_whose_proposal_waits_and_what_was_tried_before() {
     let model = FnModel::new(|_| Line::fails(agent_core::ModelErrorClass::Malformed));
     let desk = MainAgent::builder("desk", model).recovery(Proposes).build().unwrap();
     check("run_state_v1_attempts.json", &desk, || waiting(&desk), "By rule.");
+}
+
+/// A plan of one step that says "seven", and then the number: a model that makes its attempts itself.
+struct Plan(ModelInfo);
+
+#[async_trait]
+impl ChatModel for Plan {
+    fn info(&self) -> &ModelInfo {
+        &self.0
+    }
+    async fn stream(&self, mut request: ChatRequest, cx: &RunContext) -> Result<ModelStream, ModelError> {
+        let step = "large".into();
+        let text = match &request.bad_answers[..] {
+            [] => "seven",
+            by => {
+                assert_eq!(by, [Some("large".into())]);
+                "7"
+            }
+        };
+        let refused = |_| ModelError::new(ModelErrorClass::BadRequest, "no room");
+        let reservation = Attempt::reserve(&self.0, &mut request, cx).await.map_err(refused)?;
+        let mut attempt = Attempt::begin(&self.0, Some(&step), &request, reservation, cx).map_err(refused)?;
+        let chunks = [Chunk::Text(text.into()), Chunk::Finish(Finish::default())];
+        chunks.iter().try_for_each(|chunk| attempt.push(chunk))?;
+        attempt.finish()?;
+        Ok(futures_util::stream::iter(chunks.map(Ok)).boxed())
+    }
+}
+
+/// Asks before the second answer of a turn.
+struct AskBeforeRepair(AtomicUsize);
+
+#[async_trait]
+impl Step for AskBeforeRepair {
+    fn name(&self) -> &str {
+        "ask_before_repair"
+    }
+    async fn run(&self, _: &mut StepView<'_>, _: &RunContext) -> Result<Flow, AgentError> {
+        let is_second = self.0.fetch_add(1, Ordering::Relaxed) == 1;
+        Ok(if is_second { Flow::Wait(PendingKind::question("Sure?")) } else { Flow::Continue })
+    }
+}
+
+#[test]
+fn a_repair_that_waits() {
+    let plan = Plan(ModelInfo::new("test", "plan").with_metering(Metering::Own));
+    let desk = MainAgent::builder("desk", plan).answer::<u32>();
+    let desk = desk.step_before(Stage::Think, AskBeforeRepair(AtomicUsize::new(0))).build().unwrap();
+    check("run_state_v1_repair.json", &desk, || waiting(&desk), "7");
 }
 
 #[test]
