@@ -7,6 +7,7 @@
 
 mod fallback;
 mod lexical_index;
+mod routing;
 mod rule_model;
 mod text;
 
@@ -16,4 +17,8 @@ pub use fallback::{
     TableRecovery, TargetKey, TargetState, Targets, Wait, Waits, rules,
 };
 pub use lexical_index::LexicalIndex;
+pub use routing::{
+    Grant, HierarchicalRouter, LifeCycle, RouteCandidate, RouteCard, RouteDecision, RouteOutcome, RouteStage,
+    RouteThresholds, Routed, RouterBuilder, RouterSnapshot, SnapshotError, StageTrace,
+};
 pub use rule_model::RuleModel;

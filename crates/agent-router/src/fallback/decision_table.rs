@@ -86,7 +86,7 @@ struct Row {
 
 /// A word or a phrase, as it is looked for in messages.
 #[derive(Debug, Clone)]
-struct Phrase {
+pub(crate) struct Phrase {
     words: Regex,
     /// Matches two characters of one word.
     one_word: Regex,
@@ -205,6 +205,15 @@ impl Row {
 }
 
 impl Phrase {
+    /// These phrases, as they are looked for.
+    pub(crate) fn compile(phrases: &[String], field: &str) -> Result<Vec<Self>, InvalidValue> {
+        if phrases.is_empty() {
+            return Ok(Vec::new());
+        }
+        let one_word = compile(ONE_WORD, ONE_WORD, "words")?;
+        phrases.iter().map(|phrase| Self::new(phrase, &one_word, field)).collect()
+    }
+
     fn new(phrase: &str, one_word: &Regex, field: &str) -> Result<Self, InvalidValue> {
         let words: Vec<String> = phrase.split_whitespace().map(regex::escape).collect();
         if words.is_empty() {
@@ -215,7 +224,7 @@ impl Phrase {
     }
 
     /// Whether the message has it, and not as a part of other words.
-    fn is_in(&self, message: &str) -> bool {
+    pub(crate) fn is_in(&self, message: &str) -> bool {
         let mut from = 0;
         while let Some(found) = self.words.find_at(message, from) {
             if !self.parts_a_word(message, found.start()) && !self.parts_a_word(message, found.end()) {

@@ -17,6 +17,7 @@ mod table;
 mod targets;
 
 pub use breaker::{BreakerSettings, BreakerState};
+pub(crate) use decision_table::Phrase;
 pub use decision_table::{DecisionRow, DecisionTable};
 pub use limiter::StepLimits;
 pub use model::{FallbackBuilder, FallbackModel, Waits};

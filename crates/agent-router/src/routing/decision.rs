@@ -1,0 +1,190 @@
+//! What a router decided, and why.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// What a router decided about a request, with everything that led to it. It names no agent that the caller may not use.
+///
+/// `Display` writes it as a tree, serde as JSON.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct RouteDecision {
+    /// What follows.
+    pub outcome: RouteOutcome,
+    /// The agents that came into question, best first: at most ten.
+    pub candidates: Vec<RouteCandidate>,
+    /// That no agent is right, from 0 to 1.
+    pub out_of_scope: f64,
+    /// What the stages did, in order.
+    pub stages: Vec<StageTrace>,
+    /// What decided over the best one.
+    pub thresholds: RouteThresholds,
+    /// How many agents the caller may use.
+    pub visible: usize,
+    /// What the router knew: the digest of its snapshot.
+    pub snapshot: Arc<str>,
+}
+
+/// What follows from a decision.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RouteOutcome {
+    /// It is for this agent; or for these, each for a part of the request.
+    Route {
+        /// The agents, in the order of the parts.
+        agents: Vec<Routed>,
+    },
+    /// It may be for one of these.
+    Ambiguous {
+        /// The agents, best first.
+        agents: Vec<Routed>,
+        /// What tells them apart, to ask the user.
+        question: String,
+    },
+    /// It is for none.
+    OutOfScope,
+}
+
+/// An agent that a request, or a part of it, is for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Routed {
+    /// The agent.
+    pub agent: Arc<str>,
+    /// How probable it is that this is right, from 0 to 1.
+    pub probability: f64,
+    /// The part of the request, where it has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<String>,
+}
+
+/// An agent that came into question.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct RouteCandidate {
+    /// The agent.
+    pub agent: Arc<str>,
+    /// Its domain: `support/returns`.
+    pub domain: String,
+    /// How probable it is that this is right, from 0 to 1.
+    pub probability: f64,
+    /// What each stage gave it. Scores of different stages cannot be compared.
+    pub scores: BTreeMap<RouteStage, f32>,
+}
+
+/// A step of a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RouteStage {
+    /// Triggers of cards.
+    Rules,
+    /// Words and letters.
+    Lexical,
+}
+
+/// What a stage did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct StageTrace {
+    /// Which.
+    pub stage: RouteStage,
+    /// What came of it, in words.
+    pub result: String,
+}
+
+/// What probabilities decide.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct RouteThresholds {
+    /// From which probability on the best agent gets the request.
+    pub route: f64,
+    /// From which probability of being out of scope on nobody does.
+    pub out_of_scope: f64,
+}
+
+impl Default for RouteThresholds {
+    fn default() -> Self {
+        Self { route: 0.5, out_of_scope: 0.5 }
+    }
+}
+
+impl RouteDecision {
+    /// The agent that gets the request, if it is one.
+    #[must_use]
+    pub fn agent(&self) -> Option<&Arc<str>> {
+        match &self.outcome {
+            RouteOutcome::Route { agents } => match &agents[..] {
+                [one] => Some(&one.agent),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+impl Routed {
+    pub(super) fn new(agent: Arc<str>, probability: f64) -> Self {
+        Self { agent, probability, part: None }
+    }
+}
+
+impl fmt::Display for RouteOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = |agents: &[Routed]| {
+            let names = agents.iter().map(|routed| format!("{} ({:.2})", routed.agent, routed.probability));
+            names.collect::<Vec<_>>().join(", ")
+        };
+        match self {
+            Self::Route { agents } => write!(f, "route to {}", names(agents)),
+            Self::Ambiguous { agents, question } => write!(f, "ambiguous: {}: {question}", names(agents)),
+            Self::OutOfScope => write!(f, "out of scope"),
+        }
+    }
+}
+
+impl fmt::Display for RouteDecision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.outcome)?;
+        let RouteThresholds { route, out_of_scope } = self.thresholds;
+        writeln!(
+            f,
+            "  snapshot {}, {} agents visible",
+            self.snapshot.get(..12).unwrap_or(&self.snapshot),
+            self.visible
+        )?;
+        writeln!(f, "  routes from {route:.2}, out of scope ({:.2}) from {out_of_scope:.2}", self.out_of_scope)?;
+        for StageTrace { stage, result } in &self.stages {
+            writeln!(f, "  {stage}: {result}")?;
+        }
+        let mut domains: Vec<&str> = Vec::new();
+        for candidate in &self.candidates {
+            if !domains.contains(&&*candidate.domain) {
+                domains.push(&candidate.domain);
+            }
+        }
+        for domain in domains {
+            writeln!(f, "  {}", if domain.is_empty() { "(no domain)" } else { domain })?;
+            for candidate in self.candidates.iter().filter(|candidate| candidate.domain == domain) {
+                let scores = candidate.scores.iter().map(|(stage, score)| format!("{stage} {score:.2}"));
+                let scores = scores.collect::<Vec<_>>().join(", ");
+                writeln!(f, "    {:24} {:.3}  {scores}", candidate.agent, candidate.probability)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for RouteStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rules => "rules",
+            Self::Lexical => "lexical",
+        })
+    }
+}

@@ -1,0 +1,319 @@
+//! What a router knows, and what follows from it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hasher;
+use std::sync::Arc;
+
+use agent_core::{Caller, InvalidValue};
+use rustc_hash::FxHasher;
+
+use super::card::RouteCard;
+use super::decision::{RouteCandidate, RouteDecision, RouteOutcome, RouteStage, RouteThresholds, Routed, StageTrace};
+use super::lexical::{Classifier, Ranking};
+use super::parts::parts;
+use crate::fallback::Phrase;
+
+/// How many agents a decision names.
+const CANDIDATES: usize = 10;
+
+/// How many agents an ambiguous request may be for.
+const MOST_MEANT: usize = 3;
+
+/// How sure each part of a request has to be, so that it is taken apart.
+const SURE_PART: f64 = 0.8;
+
+/// Requests of more parts are texts.
+const MOST_PARTS: usize = 5;
+
+/// What a router knows.
+pub(super) struct Known {
+    pub(super) digest: Arc<str>,
+    pub(super) classifier: Classifier,
+    /// By class.
+    pub(super) cards: Vec<Option<Entry>>,
+    pub(super) classes: HashMap<Arc<str>, u32>,
+    /// By domain; the one of no domain is everybody's.
+    pub(super) thresholds: BTreeMap<String, RouteThresholds>,
+}
+
+/// A card with its triggers compiled.
+#[derive(Clone)]
+pub(super) struct Entry {
+    pub(super) card: Arc<RouteCard>,
+    triggers: Arc<[Phrase]>,
+    /// Its examples, as hashes of their letters.
+    examples: Arc<BTreeSet<u64>>,
+}
+
+impl Entry {
+    pub(super) fn new(card: RouteCard) -> Result<Self, InvalidValue> {
+        let triggers = Phrase::compile(&card.triggers, &format!("{}: triggers", card.name))?;
+        let examples = card.examples.iter().map(|example| letters(example)).collect::<BTreeSet<u64>>();
+        Ok(Self { card: Arc::new(card), triggers: triggers.into(), examples: examples.into() })
+    }
+
+    /// Whether nothing but the name tells them apart.
+    fn is_twin_of(&self, other: &Self) -> bool {
+        (&self.card.description, &self.card.examples, &self.card.tools)
+            == (&other.card.description, &other.card.examples, &other.card.tools)
+    }
+}
+
+/// A hash of a text's letters, in either case.
+fn letters(text: &str) -> u64 {
+    let mut hasher = FxHasher::default();
+    text.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).for_each(|letter| {
+        hasher.write_u32(u32::from(letter));
+    });
+    hasher.finish()
+}
+
+impl Known {
+    /// Puts the cards to their classes.
+    pub(super) fn place(&mut self, cards: Vec<RouteCard>) -> Result<(), InvalidValue> {
+        let classes: HashMap<String, u32> =
+            self.classifier.agents().map(|(class, name)| (name.to_owned(), class)).collect();
+        if classes.len() != cards.len() {
+            return Err(InvalidValue::new("cards", cards.len(), "as many as there are classes"));
+        }
+        for card in cards {
+            let class = *classes.get(&*card.name).ok_or_else(|| unknown(&card.name))?;
+            self.classes.insert(card.name.clone(), class);
+            self.put(class, Entry::new(card)?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn put(&mut self, class: u32, known: Entry) {
+        let place = class as usize;
+        if self.cards.len() <= place {
+            self.cards.resize(place + 1, None);
+        }
+        if let Some(of_class) = self.cards.get_mut(place) {
+            *of_class = Some(known);
+        }
+    }
+
+    pub(super) fn clear(&mut self, class: u32) {
+        if let Some(of_class) = self.cards.get_mut(class as usize) {
+            *of_class = None;
+        }
+    }
+
+    pub(super) fn card(&self, class: u32) -> Option<&Entry> {
+        self.cards.get(class as usize)?.as_ref()
+    }
+
+    pub(super) fn class(&self, name: &str) -> Result<u32, InvalidValue> {
+        self.classes.get(name).copied().ok_or_else(|| unknown(name))
+    }
+
+    pub(super) fn decide(&self, message: &str, caller: &Caller) -> RouteDecision {
+        let (visible, count) = self.visible(caller);
+        let triggered = self.triggered(message, &visible);
+        let ranking = self.classifier.rank(message, CANDIDATES, &visible);
+        let probabilities = self.classifier.probabilities(&ranking);
+        let mut candidates = self.candidates(&ranking, probabilities.right, probabilities.out_of_scope);
+        let known = ranking.agents.len();
+        let mut stages = vec![
+            StageTrace { stage: RouteStage::Rules, result: format!("{} triggered", triggered.len()) },
+            StageTrace { stage: RouteStage::Lexical, result: format!("{known} ranked") },
+        ];
+        let best = candidates.first().map_or("", |best| &*best.domain);
+        let thresholds = self.thresholds_of(best);
+        let outcome = if triggered.is_empty() {
+            let several = self.several(message, &visible);
+            if let Some(several) = &several {
+                let result = format!("{} parts, each for another agent", several.len());
+                stages.push(StageTrace { stage: RouteStage::Lexical, result });
+            }
+            match several {
+                Some(agents) => RouteOutcome::Route { agents },
+                None => self.outcome(&candidates, probabilities.out_of_scope, thresholds, message),
+            }
+        } else {
+            self.put_first(&triggered, &mut candidates);
+            match &triggered[..] {
+                [one] => RouteOutcome::Route { agents: self.routed(&[*one], 1.0) },
+                several => self.ambiguous(self.routed(several, 1.0 / several.len() as f64), message),
+            }
+        };
+        let out_of_scope = if triggered.is_empty() { probabilities.out_of_scope } else { 0.0 };
+        RouteDecision {
+            outcome,
+            candidates,
+            out_of_scope,
+            stages,
+            thresholds,
+            visible: count,
+            snapshot: self.digest.clone(),
+        }
+    }
+
+    /// What the caller may use, by class, and how many agents that are.
+    fn visible(&self, caller: &Caller) -> (Vec<bool>, usize) {
+        let mut visible = vec![false; self.classifier.classes().max(1)];
+        // What is out of scope is no agent's.
+        if let Some(nobody) = visible.first_mut() {
+            *nobody = true;
+        }
+        let mut count = 0;
+        for (class, known) in (0..).zip(&self.cards) {
+            if !known.as_ref().is_some_and(|known| known.card.is_for(caller)) {
+                continue;
+            }
+            count += 1;
+            for seen in [Some(class), self.classifier.domain(class)].into_iter().flatten() {
+                if let Some(seen) = visible.get_mut(seen as usize) {
+                    *seen = true;
+                }
+            }
+        }
+        (visible, count)
+    }
+
+    /// The classes of the agents whose triggers the message has.
+    fn triggered(&self, message: &str, visible: &[bool]) -> Vec<u32> {
+        let seen = (0..).zip(&self.cards).zip(visible.iter().copied());
+        let of_cards = seen.filter_map(|((class, known), seen)| Some((class, known.as_ref().filter(|_| seen)?)));
+        let triggered = of_cards.filter(|(_, known)| known.triggers.iter().any(|phrase| phrase.is_in(message)));
+        triggered.map(|(class, _)| class).collect()
+    }
+
+    /// The agents of a ranking with their probabilities: what the best one leaves is the others', by their scores.
+    fn candidates(&self, ranking: &Ranking, right: f64, out_of_scope: f64) -> Vec<RouteCandidate> {
+        let best = ranking.agents.first().map_or(0.0, |(_, score)| *score);
+        let weigh = |score: f32| f64::from(2.0 * (score - best)).exp();
+        let others: f64 = ranking.agents.iter().skip(1).map(|(_, score)| weigh(*score)).sum();
+        let left = (1.0 - right - out_of_scope).max(0.0);
+        let agents = ranking.agents.iter().enumerate();
+        let candidates = agents.filter_map(|(rank, (class, score))| {
+            let card = &self.card(*class)?.card;
+            let probability = if rank == 0 { right } else { (left * weigh(*score) / others).min(right) };
+            let scores = BTreeMap::from([(RouteStage::Lexical, *score)]);
+            Some(RouteCandidate { agent: card.name.clone(), domain: card.domain.join("/"), probability, scores })
+        });
+        candidates.collect()
+    }
+
+    /// Puts the agents that rules chose before the others.
+    fn put_first(&self, triggered: &[u32], candidates: &mut Vec<RouteCandidate>) {
+        for candidate in candidates.iter_mut() {
+            candidate.probability = 0.0;
+        }
+        for class in triggered.iter().rev() {
+            let Some(known) = self.card(*class) else { continue };
+            let place = candidates.iter().position(|candidate| candidate.agent == known.card.name);
+            let mut candidate = place.map(|place| candidates.remove(place)).unwrap_or_else(|| RouteCandidate {
+                agent: known.card.name.clone(),
+                domain: known.card.domain.join("/"),
+                probability: 0.0,
+                scores: BTreeMap::new(),
+            });
+            candidate.probability = 1.0 / triggered.len() as f64;
+            candidate.scores.insert(RouteStage::Rules, 1.0);
+            candidates.insert(0, candidate);
+        }
+    }
+
+    fn routed(&self, classes: &[u32], probability: f64) -> Vec<Routed> {
+        let cards = classes.iter().filter_map(|class| self.card(*class));
+        cards.map(|known| Routed::new(known.card.name.clone(), probability)).collect()
+    }
+
+    fn outcome(
+        &self,
+        candidates: &[RouteCandidate],
+        out_of_scope: f64,
+        thresholds: RouteThresholds,
+        message: &str,
+    ) -> RouteOutcome {
+        let Some(best) = candidates.first() else { return RouteOutcome::OutOfScope };
+        let routed = |candidate: &RouteCandidate| Routed::new(candidate.agent.clone(), candidate.probability);
+        let equals = self.equals(candidates, message);
+        if equals.len() > 1 {
+            return self.ambiguous(equals.into_iter().map(routed).collect(), message);
+        }
+        if best.probability >= thresholds.route {
+            return RouteOutcome::Route { agents: vec![routed(best)] };
+        }
+        if out_of_scope >= thresholds.out_of_scope {
+            return RouteOutcome::OutOfScope;
+        }
+        self.ambiguous(candidates.iter().map(routed).collect(), message)
+    }
+
+    /// The candidates that cannot be told apart by what they were made of: the best one's twins, or those with this very example.
+    fn equals<'a>(&self, candidates: &'a [RouteCandidate], message: &str) -> Vec<&'a RouteCandidate> {
+        let entry = |candidate: &RouteCandidate| self.card(*self.classes.get(&candidate.agent)?);
+        let hash = letters(message);
+        let has_it = |candidate: &&RouteCandidate| entry(candidate).is_some_and(|entry| entry.examples.contains(&hash));
+        let with_example: Vec<_> = candidates.iter().filter(has_it).collect();
+        if with_example.len() > 1 {
+            return with_example;
+        }
+        let Some(best) = candidates.first().and_then(entry) else { return Vec::new() };
+        candidates.iter().filter(|other| entry(other).is_some_and(|other| other.is_twin_of(best))).collect()
+    }
+
+    fn ambiguous(&self, mut agents: Vec<Routed>, message: &str) -> RouteOutcome {
+        agents.truncate(MOST_MEANT);
+        let described = agents.iter().filter_map(|routed| self.card(*self.classes.get(&routed.agent)?));
+        let described = described.map(|known| match known.card.description.trim() {
+            "" => &*known.card.name,
+            description => description.trim_end_matches(['.', '。']),
+        });
+        let described = described.collect::<Vec<_>>();
+        let is_chinese = message.chars().any(|letter| matches!(letter, '\u{3400}'..='\u{9fff}'));
+        let question = if is_chinese {
+            format!("您指的是哪一项：{}？", described.join("；"))
+        } else {
+            format!("Which of these do you mean: {}?", described.join("; or: "))
+        };
+        RouteOutcome::Ambiguous { agents, question }
+    }
+
+    /// The agents of the parts of a message, if each part is surely for one, and not all for the same.
+    fn several(&self, message: &str, visible: &[bool]) -> Option<Vec<Routed>> {
+        let parts = parts(message);
+        if !(2..=MOST_PARTS).contains(&parts.len()) {
+            return None;
+        }
+        let mut agents: Vec<Routed> = Vec::new();
+        for part in parts {
+            let ranking = self.classifier.rank(part, 2, visible);
+            let probability = self.classifier.probabilities(&ranking).right;
+            let best = self.card(ranking.agents.first()?.0)?;
+            if probability < SURE_PART.max(self.thresholds_of(&best.card.domain.join("/")).route) {
+                return None;
+            }
+            match agents.iter_mut().find(|routed| routed.agent == best.card.name) {
+                Some(known) => known.part = known.part.take().map(|known| format!("{known}. {part}")),
+                None => {
+                    let part = Some(part.to_owned());
+                    agents.push(Routed { part, ..Routed::new(best.card.name.clone(), probability) });
+                }
+            }
+        }
+        (agents.len() > 1).then_some(agents)
+    }
+
+    /// The thresholds of a domain: its own, or those of the domain around it.
+    fn thresholds_of(&self, domain: &str) -> RouteThresholds {
+        let mut within = domain;
+        loop {
+            if let Some(thresholds) = self.thresholds.get(within) {
+                return *thresholds;
+            }
+            match within.rsplit_once('/') {
+                Some((around, _)) => within = around,
+                None if within.is_empty() => return RouteThresholds::default(),
+                None => within = "",
+            }
+        }
+    }
+}
+
+fn unknown(name: &str) -> InvalidValue {
+    InvalidValue::new("agent", name, "an agent of the router")
+}

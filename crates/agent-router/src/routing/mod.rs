@@ -1,0 +1,14 @@
+//! Hierarchical routing: which agent a request is for.
+
+mod card;
+mod decision;
+mod known;
+mod lexical;
+mod parts;
+mod router;
+mod snapshot;
+
+pub use card::{Grant, LifeCycle, RouteCard};
+pub use decision::{RouteCandidate, RouteDecision, RouteOutcome, RouteStage, RouteThresholds, Routed, StageTrace};
+pub use router::{HierarchicalRouter, RouterBuilder};
+pub use snapshot::{RouterSnapshot, SnapshotError};

@@ -1,0 +1,254 @@
+//! The router: who may be asked, who is asked, and what it learns.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use agent_core::{Caller, InvalidValue};
+
+use super::card::{LifeCycle, RouteCard};
+use super::decision::{RouteDecision, RouteThresholds};
+use super::known::{Entry, Known};
+use super::lexical::{Classifier, Labelled};
+use super::snapshot::{FORMAT, RouterSnapshot, SnapshotError, extended};
+
+/// How much of a message is read, in bytes: what a request is about is said sooner.
+const MOST_READ: usize = 8 * 1_024;
+
+/// Decides which agent a request is for: by the triggers of the cards, then by words and letters.
+///
+/// - Only what the caller may use and what is active comes into question: nothing else is scored or told of.
+/// - It works from descriptions alone, better with a few examples, best with many, and [`learn`](Self::learn)s from corrections.
+/// - Scores become probabilities, by what was held out of the examples. From them follow an agent, or several for a request of
+///   several parts; a few agents and a question that tells them apart; or that the request is for nobody.
+/// - Domains are looked at with their agents: an agent's score is its own and its innermost domain's, for every agent that shares an
+///   n-gram with the request. So the best one is never worse than by going down domain by domain.
+/// - The same cards and changes give the same decisions.
+///
+/// Clones are one router. Deciding takes microseconds and never waits.
+///
+/// ```
+/// use agent_core::Caller;
+/// use agent_router::{HierarchicalRouter, RouteCard};
+///
+/// let router = HierarchicalRouter::builder()
+///     .card(RouteCard::new("refunds", "Refunds orders").with_examples(["I want my money back", "refund my order please"]))
+///     .card(RouteCard::new("shipping", "Says where parcels are").with_examples(["where is my parcel", "track my package"]))
+///     .build()?;
+/// let decision = router.decide("where is my package?", &Caller::new("acme", "ann")?);
+/// assert_eq!(decision.candidates[0].agent.as_ref(), "shipping");
+/// println!("{decision}");
+/// # Ok::<(), agent_core::InvalidValue>(())
+/// ```
+#[derive(Clone)]
+pub struct HierarchicalRouter {
+    known: Arc<RwLock<Known>>,
+}
+
+/// Makes a [`HierarchicalRouter`].
+#[derive(Debug, Default)]
+#[must_use = "a builder does nothing until it is built"]
+pub struct RouterBuilder {
+    cards: Vec<RouteCard>,
+    out_of_scope: Vec<String>,
+    thresholds: BTreeMap<String, RouteThresholds>,
+}
+
+impl RouterBuilder {
+    /// Adds an agent.
+    pub fn card(mut self, card: RouteCard) -> Self {
+        self.cards.push(card);
+        self
+    }
+
+    /// Adds agents.
+    pub fn cards(mut self, cards: impl IntoIterator<Item = RouteCard>) -> Self {
+        self.cards.extend(cards);
+        self
+    }
+
+    /// Adds requests that are for no agent. Without any, agents that were held out stand for them.
+    pub fn out_of_scope<S: Into<String>>(mut self, requests: impl IntoIterator<Item = S>) -> Self {
+        self.out_of_scope.extend(requests.into_iter().map(Into::into));
+        self
+    }
+
+    /// Decides by these thresholds.
+    pub fn thresholds(self, thresholds: RouteThresholds) -> Self {
+        self.domain_thresholds("", thresholds)
+    }
+
+    /// Decides by these thresholds in a domain and those within it: `support/returns`.
+    pub fn domain_thresholds(mut self, domain: impl Into<String>, thresholds: RouteThresholds) -> Self {
+        self.thresholds.insert(domain.into(), thresholds);
+        self
+    }
+
+    /// The router: learns from all cards.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidValue`] for two agents of one name, a card with neither description nor examples, a blank trigger, and thresholds that
+    /// are not within 0 and 1.
+    pub fn build(self) -> Result<HierarchicalRouter, InvalidValue> {
+        let Self { cards, out_of_scope, thresholds } = self;
+        let mut names = BTreeSet::new();
+        for card in &cards {
+            card.ensure_valid()?;
+            if !names.insert(card.name.clone()) {
+                return Err(InvalidValue::new("card", &card.name, "a name that no other agent has"));
+            }
+        }
+        for RouteThresholds { route, out_of_scope } in thresholds.values() {
+            for (field, value) in [("thresholds.route", route), ("thresholds.out_of_scope", out_of_scope)] {
+                if !(0.0..=1.0).contains(value) {
+                    return Err(InvalidValue::new(field, value, "0 to 1"));
+                }
+            }
+        }
+        let agents: Vec<Labelled> = cards.iter().map(labelled).collect();
+        let classifier = Classifier::train(&agents, &out_of_scope);
+        let digest = extended("", &(&cards, &out_of_scope));
+        let mut known = Known { digest, classifier, cards: Vec::new(), classes: HashMap::new(), thresholds };
+        known.place(cards)?;
+        Ok(HierarchicalRouter { known: Arc::new(RwLock::new(known)) })
+    }
+}
+
+impl HierarchicalRouter {
+    /// Begins a router without agents.
+    pub fn builder() -> RouterBuilder {
+        RouterBuilder::default()
+    }
+
+    /// Decides which agent a message is for, on behalf of this caller. It does nothing else: `explain` is the same.
+    #[must_use]
+    pub fn decide(&self, message: &str, caller: &Caller) -> RouteDecision {
+        self.read().decide(read_part(message), caller)
+    }
+
+    /// Learns which agent should have got a message; `None` is for nobody. It counts for all callers from then on.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidValue`] when there is no such agent.
+    pub fn learn(&self, message: &str, right: Option<&str>) -> Result<(), InvalidValue> {
+        let mut known = self.write();
+        let class = right.map(|name| known.class(name)).transpose()?;
+        let message = read_part(message);
+        known.classifier.learn(message, class);
+        known.digest = extended(&known.digest, &("learn", message, right));
+        Ok(())
+    }
+
+    /// Adds an agent, or puts it in the place of the one of this name, without learning anew from the others.
+    ///
+    /// # Errors
+    ///
+    /// As [`RouterBuilder::build`].
+    pub fn add(&self, card: RouteCard) -> Result<(), InvalidValue> {
+        card.ensure_valid()?;
+        let entry = Entry::new(card)?;
+        let card = entry.card.clone();
+        let mut known = self.write();
+        if let Some(class) = known.classes.remove(&card.name) {
+            known.classifier.remove(class);
+            known.clear(class);
+        }
+        let class = known.classifier.add(&labelled(&card));
+        known.digest = extended(&known.digest, &("add", &*card));
+        known.classes.insert(card.name.clone(), class);
+        known.put(class, entry);
+        Ok(())
+    }
+
+    /// Sets whether an agent is in use.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidValue`] when there is no such agent.
+    pub fn set_state(&self, name: &str, state: LifeCycle) -> Result<(), InvalidValue> {
+        let mut known = self.write();
+        let class = known.class(name)?;
+        if let Some(Some(of_class)) = known.cards.get_mut(class as usize) {
+            of_class.card = Arc::new(RouteCard { state, ..(*of_class.card).clone() });
+        }
+        known.digest = extended(&known.digest, &("state", name, state));
+        Ok(())
+    }
+
+    /// Removes an agent. `false` when there is no such one.
+    pub fn remove(&self, name: &str) -> bool {
+        let mut known = self.write();
+        let Some(class) = known.classes.remove(name) else { return false };
+        known.classifier.remove(class);
+        known.clear(class);
+        known.digest = extended(&known.digest, &("remove", name));
+        true
+    }
+
+    /// The card of an agent.
+    #[must_use]
+    pub fn card(&self, name: &str) -> Option<Arc<RouteCard>> {
+        let known = self.read();
+        let class = known.classes.get(name)?;
+        Some(known.card(*class)?.card.clone())
+    }
+
+    /// Everything that it knows, to be kept.
+    #[must_use]
+    pub fn snapshot(&self) -> RouterSnapshot {
+        let known = self.read();
+        let cards = known.cards.iter().flatten().map(|of_class| (*of_class.card).clone()).collect();
+        let (digest, thresholds) = (known.digest.clone(), known.thresholds.clone());
+        RouterSnapshot { format: FORMAT, digest, cards, thresholds, classifier: known.classifier.clone() }
+    }
+
+    /// The router that a snapshot was taken of.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError`].
+    pub fn load(snapshot: RouterSnapshot) -> Result<Self, SnapshotError> {
+        let RouterSnapshot { format, digest, cards, thresholds, classifier } = snapshot;
+        if format != FORMAT {
+            return Err(SnapshotError::Format { found: format });
+        }
+        let mut known = Known { digest, classifier, cards: Vec::new(), classes: HashMap::new(), thresholds };
+        known.place(cards).map_err(|error| SnapshotError::Inconsistent { name: error.to_string() })?;
+        Ok(Self { known: Arc::new(RwLock::new(known)) })
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for HierarchicalRouter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = self.read();
+        f.debug_struct("HierarchicalRouter")
+            .field("agents", &known.classes.len())
+            .field("digest", &known.digest)
+            .finish_non_exhaustive()
+    }
+}
+
+fn labelled(card: &RouteCard) -> Labelled {
+    let described = std::iter::once(card.description.clone()).chain(card.tools.iter().cloned()).collect();
+    Labelled {
+        name: card.name.to_string(),
+        domain: card.domain.join("/"),
+        described,
+        examples: card.examples.iter().map(|example| read_part(example).to_owned()).collect(),
+    }
+}
+
+/// As much of a message as is read.
+fn read_part(message: &str) -> &str {
+    message.get(..message.floor_char_boundary(MOST_READ)).unwrap_or(message)
+}
