@@ -58,6 +58,11 @@ struct Graphs;
 #[doc = include_str!("../docs/fallback.md")]
 struct Fallback;
 
+/// The examples of the page on routing.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/routing.md")]
+struct Routing;
+
 /// The examples of the page on models.
 #[cfg(all(doctest, feature = "litellm"))]
 #[doc = include_str!("../docs/models.md")]

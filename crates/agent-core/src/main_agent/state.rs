@@ -7,10 +7,11 @@ use serde_json::Value;
 
 use super::call_state::Slot;
 use super::stop::Stop;
+use crate::agent_error::AgentError;
 use crate::caller::Caller;
 use crate::conversation::{Conversation, Entry, OpenTurn};
 use crate::event::ResultStatus;
-use crate::fit::{ContextError, Fitted};
+use crate::fit::Fitted;
 use crate::message::{CallResult, FinishReason, Reply};
 use crate::path::{CallPath, CallPosition};
 use crate::pending::{Answer, Pending, PendingId};
@@ -46,8 +47,8 @@ pub(super) struct LoopState {
     pub(super) concluded: Option<Concluded>,
     /// The fitted conversation, from `fit` to `think`. Not saved: fitting again gives the same.
     pub(super) fitted: Option<Fitted>,
-    /// Why the conversation was not fitted. Not saved, for the same reason.
-    pub(super) unfit: Option<ContextError>,
+    /// Why the conversation is too long, while a plan's rules or person may answer all the same. Not saved, for the same reason.
+    pub(super) unfit: Option<AgentError>,
 }
 
 /// How far the current turn is.

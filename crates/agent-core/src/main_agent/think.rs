@@ -60,7 +60,11 @@ pub(super) async fn think(agent: &Agent, state: &mut LoopState, cx: &RunContext)
             // A plan may know it without asking; fitting again has an end all the same.
             state.attempts_left = state.attempts_left.min(attempts.saturating_sub(1));
             if state.attempts_left == 0 {
-                return Err(error);
+                if attempts == 0 || agent.model.info().metering == Metering::Caller {
+                    return Err(error);
+                }
+                // A plan's rules or person need no attempt.
+                state.unfit = Some(error);
             }
             state.overflows += 1;
             Ok(Next::Stage(Stage::Fit))
@@ -70,7 +74,7 @@ pub(super) async fn think(agent: &Agent, state: &mut LoopState, cx: &RunContext)
             Ok(Next::Stage(Stage::Fit))
         }
         Err(AgentError::Model(error)) if error.class == ModelErrorClass::AttemptsExhausted => {
-            let unfit = state.unfit.take().map(AgentError::from);
+            let unfit = state.unfit.take();
             Err(unfit.or_else(|| bad_answer(&state.repairs)).unwrap_or(error.into()))
         }
         Err(error) => Err(error),

@@ -409,3 +409,23 @@ fn nothing_follows_a_beginning_that_nobody_can_take_back() {
         }
     });
 }
+
+#[test]
+fn a_person_answers_when_one_model_is_too_small_and_the_other_one_cannot_be_asked() {
+    paused(async {
+        let sized = |name: &str, window: u64, deed: Deed| {
+            let upstream = Upstream::new("north", name, [deed], &Log::default());
+            PlanStep::new(upstream.with_info(|info| info.with_context_window(Tokens(window)))).with_credential(name)
+        };
+        let tiny = sized("tiny", 4, SAYS);
+        let dead = sized("dead", 4_000, fails(Class::QuotaExhausted));
+        let desk = |plan: FallbackBuilder| MainAgent::builder("desk", plan.build().unwrap()).build().unwrap();
+        let waiting = desk(plan([tiny.clone(), dead.clone()]).human("Please."));
+        for _ in 0..2 {
+            assert!(waiting.run("Hello?", caller()).await.unwrap().into_suspended().is_ok());
+        }
+        let failing = desk(plan([tiny, dead]));
+        assert_eq!(failing.run("Hello?", caller()).await.unwrap_err().code().as_str(), "model.quota_exhausted");
+        assert_eq!(failing.run("Hello?", caller()).await.unwrap_err().code().as_str(), "context.does_not_fit");
+    });
+}
