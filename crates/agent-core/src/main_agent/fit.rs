@@ -19,6 +19,7 @@ pub(super) async fn fit(agent: &Agent, state: &mut LoopState, cx: &RunContext) -
             return Err(AgentError::TurnLimit { turns: state.turn });
         }
         state.turn_begun = true;
+        state.unfit = None;
         state.attempts_left = agent.bounds.attempts;
         let turn = state.turn;
         cx.emit_kind(|| EventKind::TurnStarted { turn });
