@@ -236,7 +236,7 @@ fn what_was_not_sent_uses_no_limits() {
 fn a_call_that_lost_its_pass_while_it_waited_for_budget_uses_no_limits() {
     paused(async {
         let limits = StepLimits::default()
-            .with_tokens_per_minute(NonZeroU64::new(2_060).unwrap())
+            .with_tokens_per_minute(NonZeroU64::new(2_050).unwrap())
             .with_longest_wait(Duration::ZERO);
         let log = Log::default();
         let deeds = [Deed::Fails(Class::RateLimited, Some(Duration::from_secs(10))), SAYS];
@@ -253,7 +253,7 @@ fn a_call_that_lost_its_pass_while_it_waited_for_budget_uses_no_limits() {
         };
         let (waited, ()) = tokio::join!(complete(&plan, request(), &waiting), other);
         assert_eq!(waited.unwrap().model.as_deref(), Some("rules"));
-        sleep(Duration::from_secs(10)).await;
+        assert!(plan.targets().close(&TargetKey::new("north", "first", "default")));
         // Two calls fit at once: were the other one's tokens gone, this one would not.
         assert_eq!(ask(&plan).await, "first");
         assert_eq!(log.sent().len(), 2);
@@ -280,5 +280,31 @@ fn a_forgotten_target_begins_anew_with_other_limits() {
         assert_eq!(state(&new).attempts, 0);
         ask(&old).await;
         assert_eq!((state(&new).attempts, log.sent().len()), (0, 2));
+    });
+}
+
+#[test]
+fn failures_of_before_do_not_count_once_it_is_closed_again() {
+    paused(async {
+        let slow = Deed::FailsAfter(Duration::from_secs(10), Class::Untrusted);
+        let down = std::iter::repeat_n(Deed::Fails(Class::Untrusted, None), 5);
+        let (plan, _) = single(std::iter::once(slow).chain(down).chain([SAYS]), json!({}));
+        let slow = async {
+            let cx = RunContext::standalone(caller());
+            let _ = tokio::time::timeout(Duration::from_millis(10_001), complete(&plan, request(), &cx)).await;
+        };
+        let others = async {
+            sleep(Duration::from_millis(1)).await;
+            for _ in 0..5 {
+                let cx = RunContext::standalone(caller());
+                let _ = tokio::time::timeout(Duration::from_millis(1), complete(&plan, request(), &cx)).await;
+            }
+            sleep(Duration::from_secs(3)).await;
+            assert_eq!(ask(&plan).await, "first");
+            assert_eq!(state(&plan).breaker, BreakerState::Closed);
+        };
+        tokio::join!(slow, others);
+        let state = state(&plan);
+        assert_eq!((state.breaker, state.failures), (BreakerState::Closed, 0));
     });
 }
