@@ -31,7 +31,7 @@ pub(super) async fn fit(agent: &Agent, state: &mut LoopState, cx: &RunContext) -
         // A plan of models may have rules or a person, who need no attempt.
         Err(error) if agent.model.info().metering == Metering::Own => {
             state.attempts_left = 0;
-            state.unfit.get_or_insert(error.into());
+            state.unfit.get_or_insert(Box::new(error.into()));
             let size = estimate_tokens(conversation.size());
             Fitted::new(conversation.clone(), size, size)
         }

@@ -48,7 +48,7 @@ pub(super) struct LoopState {
     /// The fitted conversation, from `fit` to `think`. Not saved: fitting again gives the same.
     pub(super) fitted: Option<Fitted>,
     /// Why the conversation is too long, while a plan's rules or person may answer all the same. Not saved, for the same reason.
-    pub(super) unfit: Option<AgentError>,
+    pub(super) unfit: Option<Box<AgentError>>,
 }
 
 /// How far the current turn is.

@@ -64,7 +64,7 @@ pub(super) async fn think(agent: &Agent, state: &mut LoopState, cx: &RunContext)
                     return Err(error);
                 }
                 // A plan's rules or person need no attempt.
-                state.unfit = Some(error);
+                state.unfit = Some(Box::new(error));
             }
             state.overflows += 1;
             Ok(Next::Stage(Stage::Fit))
@@ -74,7 +74,7 @@ pub(super) async fn think(agent: &Agent, state: &mut LoopState, cx: &RunContext)
             Ok(Next::Stage(Stage::Fit))
         }
         Err(AgentError::Model(error)) if error.class == ModelErrorClass::AttemptsExhausted => {
-            let unfit = state.unfit.take();
+            let unfit = state.unfit.take().map(|unfit| *unfit);
             Err(unfit.or_else(|| bad_answer(&state.repairs)).unwrap_or(error.into()))
         }
         Err(error) => Err(error),
