@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::chain::Chain;
 use super::step::CheckedStep;
-use super::table::{FailureClass, NextStep, RunFailureClass};
+use super::table::{FailureClass, FailureRow, NextStep, RunFailureClass};
 
 /// What is kept of a run's time for rules or a person: a tenth, but not more and not less than this.
 const LONGEST_LAST: Duration = Duration::from_secs(5);
@@ -84,11 +84,7 @@ impl Chain {
             first_token: after(step.first_token),
             all: after(step.time),
             deadline,
-            // Without a deadline nobody looks at it.
-            after: match deadline {
-                Some(_) => self.after(place, ModelErrorClass::TimedOut.into()),
-                None => After { model: false, last: false },
-            },
+            after: self.after(place, ModelErrorClass::TimedOut.into()),
         }
     }
 
@@ -102,12 +98,21 @@ impl Chain {
     }
 
     fn after(&self, place: usize, class: FailureClass) -> After {
+        // Without a deadline nobody looks at it.
+        if self.last.is_none() {
+            return After { model: false, last: false };
+        }
         let row = self.plan.table.row(class);
-        let model = row.next != NextStep::Never && self.cx.attempts().left() > 0 && self.fresh_models(place) > 0;
+        let model = row.next != NextStep::Never && self.cx.attempts().left() > 0 && self.has_fresh_model(place);
+        After { model, last: self.last_may_answer(place, row) }
+    }
+
+    /// Whether rules or a person may answer in the place of this step.
+    fn last_may_answer(&self, place: usize, row: FailureRow) -> bool {
         let steps = self.plan.steps.iter().zip(&self.progress).enumerate();
         let mut rules =
             steps.filter(|(other, (step, progress))| *other != place && !step.is_model() && !progress.is_over);
-        After { model, last: self.person_may_answer(class) || (row.rules && rules.next().is_some()) }
+        (row.human && self.plan.human.is_some()) || (row.rules && rules.next().is_some())
     }
 
     /// Whether the plan ends with a person, who may answer after a failure of this kind.
@@ -126,16 +131,15 @@ impl Chain {
     pub(super) fn models_until(&self) -> Option<Instant> {
         // None has no such place.
         let nobody = self.plan.steps.len();
-        match self.last {
-            Some(last) if self.after(nobody, ModelErrorClass::TimedOut.into()).last => Some(last),
-            _ => self.cx.deadline(),
-        }
+        let last = self.last?;
+        let row = self.plan.table.row(ModelErrorClass::TimedOut);
+        if self.last_may_answer(nobody, row) { Some(last) } else { self.cx.deadline() }
     }
 
     /// Until when a place within a step's limits is waited for: not long while another model can answer now.
     pub(super) fn patience(&self, place: usize) -> Option<Instant> {
         let now = Instant::now();
-        if self.fresh_models(place) > 0 {
+        if self.has_fresh_model(place) {
             return now.checked_add(Duration::from_millis(self.plan.waits.patience_ms));
         }
         self.models_until()

@@ -101,7 +101,8 @@ impl Chain {
         let tokens = self.input.plus(output);
         let admitted = match target.check() {
             Ok(()) => {
-                let seat = target.seat(&self.cx.caller().tenant, tokens, self.patience(place));
+                let until = if target.is_limited() { self.patience(place) } else { None };
+                let seat = target.seat(&self.cx.caller().tenant, tokens, until);
                 self.cx.unless_stopped(seat).await.map_err(|_| stopped())?
             }
             Err(left_out) => Err(left_out),
@@ -118,10 +119,15 @@ impl Chain {
         Ok(Looked::Later(self.spread(ready_at.unwrap_or_else(|| Instant::now() + VERDICT))))
     }
 
-    /// How many models, but for this one, could be asked now and were not yet.
-    pub(super) fn fresh_models(&self, but: usize) -> usize {
+    /// Whether another model than this one could be asked now and was not yet.
+    pub(super) fn has_fresh_model(&self, but: usize) -> bool {
+        self.fresh_models(but).next().is_some()
+    }
+
+    /// The models, but for this one, that could be asked now and were not yet.
+    fn fresh_models(&self, but: usize) -> impl Iterator<Item = &CheckedStep> {
         let steps = self.plan.steps.iter().zip(&self.progress).enumerate();
-        let fresh = steps.filter(|(place, (step, progress))| {
+        let fresh = steps.filter(move |(place, (step, progress))| {
             *place != but
                 && !progress.is_over
                 && progress.failures == 0
@@ -129,7 +135,7 @@ impl Chain {
                 && !step.is_too_small_for(&self.request, self.input)
                 && !step.is_unable(&self.request)
         });
-        fresh.count()
+        fresh.map(|(_, (step, _))| step)
     }
 
     /// Leaves a step out for the whole request.
@@ -198,7 +204,7 @@ impl Chain {
 
     /// Whether a step may be asked again, and enough attempts stay for the models that were not asked yet.
     pub(super) fn attempts_are_spare(&self, place: usize) -> bool {
-        self.cx.attempts().left() as usize > self.fresh_models(place)
+        self.cx.attempts().left() as usize > self.fresh_models(place).count()
     }
 
     pub(super) fn rules_may_answer(&self) -> bool {

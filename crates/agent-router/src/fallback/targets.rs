@@ -249,6 +249,11 @@ impl Target {
         self.breaker.check().map_err(resting)
     }
 
+    /// Whether there are limits within which a place may have to be waited for.
+    pub(super) const fn is_limited(&self) -> bool {
+        !self.limits.are_none()
+    }
+
     /// Waits for a place within its limits.
     pub(super) async fn seat(
         &self,

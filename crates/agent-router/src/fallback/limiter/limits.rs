@@ -83,7 +83,7 @@ impl StepLimits {
     }
 
     /// Whether nothing is limited, so that nobody ever waits.
-    pub(super) const fn are_none(&self) -> bool {
+    pub(crate) const fn are_none(&self) -> bool {
         self.concurrency.is_none() && self.requests_per_minute.is_none() && self.tokens_per_minute.is_none()
     }
 }
