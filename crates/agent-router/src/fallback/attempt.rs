@@ -116,7 +116,10 @@ impl Live {
     pub(super) fn commit(&mut self, after: After) {
         self.committed = true;
         self.bounds.after = after;
-        self.heard = Instant::now();
+        // Without a deadline nobody asks when that was.
+        if self.bounds.deadline.is_some() {
+            self.heard = Instant::now();
+        }
     }
 
     pub(super) const fn is_committed(&self) -> bool {

@@ -121,9 +121,9 @@ impl Chain {
     }
 
     /// When the end of the run's time begins that is kept for rules or a person.
-    pub(super) fn before_last(now: Instant, deadline: Option<Instant>) -> Option<Instant> {
+    pub(super) fn before_last(deadline: Option<Instant>) -> Option<Instant> {
         let deadline = deadline?;
-        let kept = (deadline.saturating_duration_since(now) / 10).clamp(SHORTEST_LAST, LONGEST_LAST);
+        let kept = (deadline.saturating_duration_since(Instant::now()) / 10).clamp(SHORTEST_LAST, LONGEST_LAST);
         deadline.checked_sub(kept)
     }
 

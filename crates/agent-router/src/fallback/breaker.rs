@@ -154,14 +154,13 @@ impl Breaker {
     }
 
     /// Whether something could be asked now, without taking the place of a probe.
-    pub(super) fn check(&self) -> Result<(), NotNow> {
-        self.lock().check(Instant::now())
+    pub(super) fn check(&self, now: Instant) -> Result<(), NotNow> {
+        self.lock().check(now)
     }
 
     /// Lets a call pass, as the only one where the breaker is half open.
-    pub(super) fn admit(&self) -> Result<Permit, NotNow> {
+    pub(super) fn admit(&self, now: Instant) -> Result<Permit, NotNow> {
         let mut shared = self.lock();
-        let now = Instant::now();
         shared.check(now)?;
         let is_probe = shared.phase != Phase::Closed;
         if is_probe {

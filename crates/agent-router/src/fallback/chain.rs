@@ -61,7 +61,7 @@ impl Chain {
             order: (0..plan.steps.len()).collect(),
             plan,
             request,
-            last: Self::before_last(Instant::now(), cx.deadline()),
+            last: Self::before_last(cx.deadline()),
             again: None,
             wait_until: None,
             cause: None,

@@ -245,8 +245,9 @@ impl Target {
 
     /// Whether it could be asked now, but for its limits.
     pub(super) fn check(&self) -> Result<(), LeftOut> {
-        self.credential.check().map_err(dead)?;
-        self.breaker.check().map_err(resting)
+        let now = Instant::now();
+        self.credential.check(now).map_err(dead)?;
+        self.breaker.check(now).map_err(resting)
     }
 
     /// Whether there are limits within which a place may have to be waited for.
@@ -270,8 +271,9 @@ impl Target {
 
     /// Lets a call that has a place pass, if nothing was learnt meanwhile that forbids it.
     pub(super) fn pass(&self, place: Place) -> Result<Pass, LeftOut> {
-        let credential = self.credential.admit().map_err(dead);
-        let admitted = credential.and_then(|credential| Ok((credential, self.breaker.admit().map_err(resting)?)));
+        let now = Instant::now();
+        let credential = self.credential.admit(now).map_err(dead);
+        let admitted = credential.and_then(|credential| Ok((credential, self.breaker.admit(now).map_err(resting)?)));
         let (credential, permit) = match admitted {
             Ok(admitted) => admitted,
             Err(left_out) => {
