@@ -39,7 +39,8 @@ pub trait ContextPolicy: Send + Sync {
 pub struct FitRequest<'a> {
     /// What was said so far.
     pub conversation: &'a Conversation,
-    /// How many tokens it may take: the model's window less its output, the instructions and the functions. `None` is unknown.
+    /// How many tokens it may take: the model's window less its output, the instructions, the functions and
+    /// the schema of the answer. `None` is unknown.
     pub budget: Option<Tokens>,
     /// How often the model refused a fitted conversation as too long in this turn: estimates were too low.
     pub overflows: u32,

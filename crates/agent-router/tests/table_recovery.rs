@@ -3,10 +3,11 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use agent_core::{
-    AgentError, ChatModel, ChatRequest, Conversation, MainAgent, ModelError, ModelErrorClass as Class, ModelInfo,
-    ModelStream, PendingKind, Recovered, Recovery, RunContext, RunOutcome,
+    AgentError, ChatModel, ChatRequest, Conversation, Lease, Limits, MainAgent, ModelError, ModelErrorClass as Class,
+    ModelInfo, ModelStream, PendingKind, Recovered, Recovery, RunContext, RunOutcome,
 };
 use agent_router::{
     DecisionRow, DecisionTable, FailureRow, FailureTable, FallbackBuilder, FallbackModel, PlanStep, Rules, RulesModel,
@@ -180,4 +181,37 @@ fn other_models_of_rules_answer_in_the_recovery_of_their_plan() {
     check(Some(json!({"open": 9})), Recovered::Answer(json!({"open": 9})));
     check(Some("".into()), Recovered::Fail);
     check(None, Recovered::Fail);
+}
+
+/// Rules that never answer.
+struct Hanging;
+
+#[async_trait]
+impl Rules for Hanging {
+    async fn answer(&self, _: &agent_router::Asked<'_>) -> Option<Value> {
+        std::future::pending().await
+    }
+}
+
+#[test]
+fn rules_that_hang_or_panic_leave_the_others_and_the_person() {
+    let broken = || TableRecovery::new().with_rules(rules(|_| panic!("a bug of the host"))).with_rules(Hanging);
+    let recover = |recovery: TableRecovery| {
+        let lease = Lease::root(Limits::none().with_time(Duration::from_secs(8)));
+        let cx = RunContext::standalone_with(caller(), lease, Vec::new());
+        let (error, conversation) = (failed(Class::Unavailable).into(), Conversation::new().say("Hello?"));
+        paused(async {
+            let begun = tokio::time::Instant::now();
+            (recovery.recover(&error, &conversation, &cx).await, begun.elapsed().as_secs())
+        })
+    };
+    assert_eq!(recover(broken().with_rules(tell_cause())), (Recovered::Answer("model.unavailable".into()), 4));
+    assert_eq!(recover(broken().with_human("Well?")), (asks("Well?"), 4));
+    assert_eq!(recover(broken().with_rules(Hanging)), (Recovered::Fail, 6));
+    // In a run.
+    let plan = plan(Class::Unavailable).human("Please answer.").build().unwrap();
+    let desk =
+        MainAgent::builder("desk", plan).recovery(broken()).limits(Limits::none().with_time(Duration::from_secs(8)));
+    let ended = paused(desk.build().unwrap().run("When do you open?", caller()));
+    assert!(matches!(ended, Ok(RunOutcome::Suspended(_))), "{ended:?}");
 }

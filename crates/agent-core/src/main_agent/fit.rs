@@ -9,6 +9,7 @@ use crate::event::EventKind;
 use crate::fit::{FitRequest, Fitted};
 use crate::model::Metering;
 use crate::run_context::RunContext;
+use crate::schema::Schema;
 
 /// What is kept free for the answer of a model whose maximum output is unknown.
 const DEFAULT_OUTPUT: Tokens = Tokens(1_024);
@@ -50,6 +51,7 @@ fn room(agent: &Agent) -> Option<Tokens> {
     let info = agent.model.info();
     let output = agent.max_output.or(info.max_output).unwrap_or(DEFAULT_OUTPUT);
     let functions: usize = agent.specs.iter().map(|spec| spec.size()).sum();
-    let fixed = estimate_tokens(agent.instructions.len() + functions);
+    let answer = agent.answer.as_ref().map_or(0, Schema::size);
+    let fixed = estimate_tokens(agent.instructions.len() + functions + answer);
     info.context_window.map(|window| window.minus(output).minus(fixed))
 }

@@ -28,7 +28,8 @@ pub(super) async fn think(agent: &Agent, state: &mut LoopState, cx: &RunContext)
     let conversation = with_repairs(fitted, &state.repairs);
     let repairs = conversation.entries().len() - said;
     let bad_answers = state.repairs.iter().map(|repair| repair.step.clone()).collect();
-    let request = ChatRequest { repairs, bad_answers, ..request(agent, conversation) };
+    let (overflows, unfit) = (state.overflows, state.unfit.as_ref().map(|unfit| unfit.code()));
+    let request = ChatRequest { repairs, bad_answers, overflows, unfit, ..request(agent, conversation) };
     let attempts = state.attempts_left;
     let counted = Counted::begin(state, cx);
     let answered = ask(&*agent.model, request, cx).await.map_err(|Unanswered { error, is_begun }| match error {
@@ -39,6 +40,9 @@ pub(super) async fn think(agent: &Agent, state: &mut LoopState, cx: &RunContext)
         error => error,
     });
     drop(counted);
+    if answered.is_ok() {
+        state.overflows = 0;
+    }
     match answered {
         Ok(reply) if reply.is_blank() && reply.finish == FinishReason::Length => {
             // Asked the same again it would come no further.
@@ -58,12 +62,12 @@ pub(super) async fn think(agent: &Agent, state: &mut LoopState, cx: &RunContext)
         }
         Err(error) if error.is_context_overflow() => {
             // A plan may know it without asking; fitting again has an end all the same.
-            state.attempts_left = state.attempts_left.min(attempts.saturating_sub(1));
-            if state.attempts_left == 0 {
+            if state.attempts_left == 0 || state.overflows >= agent.bounds.attempts {
                 if attempts == 0 || agent.model.info().metering == Metering::Caller {
                     return Err(error);
                 }
                 // A plan's rules or person need no attempt.
+                state.attempts_left = 0;
                 state.unfit = Some(Box::new(error));
             }
             state.overflows += 1;
@@ -162,8 +166,8 @@ pub(super) fn repair(
     Ok(Next::Stage(Stage::Fit))
 }
 
-/// How often a model that makes its own attempts is asked when none is left.
-const MOST_FREE: u32 = 8;
+/// How often a model that makes its own attempts is asked when none is left: rules answer once each, and no plan has so many.
+const MOST_FREE: u32 = 64;
 
 /// What was wrong with the last one of these answers.
 fn bad_answer(repairs: &[Repair]) -> Option<AgentError> {
@@ -178,7 +182,6 @@ fn take_reply(agent: &Agent, state: &mut LoopState, reply: Arc<Reply>) {
         // Between turns the work is closed; `think` runs nowhere else.
         Work::Open(_) | Work::Draft(_) => return,
     };
-    state.overflows = 0;
     if reply.each_call().next().is_none() {
         let model = reply.model.clone().unwrap_or_else(|| agent.model.info().name.clone());
         let provenance = Provenance::of_model(model, &state.attempts);

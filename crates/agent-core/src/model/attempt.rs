@@ -37,6 +37,7 @@ pub struct Attempt {
     collector: Collector,
     cx: RunContext,
     span: Span,
+    begun: bool,
     ended: bool,
 }
 
@@ -125,6 +126,7 @@ impl Attempt {
             collector: Collector::default(),
             cx: cx.clone(),
             span,
+            begun: false,
             ended: false,
         }
     }
@@ -146,6 +148,7 @@ impl Attempt {
             return Err(ModelError::new(ModelErrorClass::Malformed, "one attempt began anew"));
         }
         emit_delta(chunk, &self.cx);
+        self.begun = self.begun || is_read(chunk);
         self.collector.push_ref(chunk)?;
         self.observe(self.so_far());
         Ok(())
@@ -204,6 +207,12 @@ impl Attempt {
     #[must_use]
     pub fn is_blank(&self) -> bool {
         self.collector.is_blank()
+    }
+
+    /// Whether there is something to read: text that is not blank, reasoning, a refusal, a call or an attachment.
+    #[must_use]
+    pub const fn is_begun(&self) -> bool {
+        self.begun
     }
 
     /// Ends the attempt with its failure. Charges what the provider says was used, else what was received until then.
@@ -332,6 +341,16 @@ fn emit_delta(chunk: &Chunk, cx: &RunContext) {
     };
     if !text.is_empty() {
         cx.emit_delta(part, text);
+    }
+}
+
+/// Whether somebody reads something of this.
+fn is_read(chunk: &Chunk) -> bool {
+    match chunk {
+        Chunk::Text(text) => !text.trim().is_empty(),
+        Chunk::Reasoning(text) | Chunk::Refusal(text) => !text.is_empty(),
+        Chunk::CallStart { .. } | Chunk::Attachment(_) => true,
+        _ => false,
     }
 }
 

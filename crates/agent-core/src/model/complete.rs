@@ -65,7 +65,7 @@ pub(crate) async fn ask(
     match cx.unless_stopped(received).await.and_then(|received| Ok(received?)) {
         Ok(()) => Ok(attempt.finish().map_err(AgentError::from)?.0),
         Err(error) => {
-            let is_begun = !attempt.is_blank();
+            let is_begun = attempt.is_begun();
             attempt.fail(&error);
             Err(Unanswered { error, is_begun })
         }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::amount::{Tokens, estimate_tokens};
 use crate::conversation::Conversation;
+use crate::error::ErrorCode;
 use crate::function::FunctionSpec;
 use crate::schema::Schema;
 
@@ -32,6 +33,10 @@ pub struct ChatRequest {
     pub repairs: usize,
     /// The answers that did not fit and are being repaired, in order: for each the step of a plan that gave it, where one did.
     pub bad_answers: Vec<Option<Arc<str>>>,
+    /// How often the same was asked before in this turn and was too long. It was shortened since.
+    pub overflows: u32,
+    /// Why it cannot be made short enough, where that is so: no model is to be asked then, only what a plan has besides.
+    pub unfit: Option<ErrorCode>,
     /// Whether an answer that has begun may begin anew.
     pub restarts: Restarts,
 }

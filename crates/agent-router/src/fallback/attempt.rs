@@ -15,7 +15,7 @@ use futures_util::FutureExt;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::bounds::{After, Bounds, Over};
-use super::chain::stopped;
+use super::chain::{must_stop, stopped};
 use super::model::Plan;
 use super::step::CheckedStep;
 use super::targets::{Pass, Target};
@@ -32,8 +32,10 @@ pub(super) struct Live {
     /// `None` until it is open.
     stream: Option<ModelStream>,
     bounds: Bounds,
-    /// When something was heard last; when it began, before.
-    heard: Instant,
+    /// Since when the next piece is waited for; since it began, before something was read. `None` while nobody waits.
+    since: Option<Instant>,
+    /// The longest time that a piece was waited for, once something was read.
+    longest_pause: Duration,
     /// `None` until something is waited for, as is the next one.
     timer: Option<Pin<Box<Sleep>>>,
     cancelled: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
@@ -74,7 +76,8 @@ pub(super) async fn open(
         pass,
         stream: None,
         bounds,
-        heard: bounds.began,
+        since: Some(bounds.began),
+        longest_pause: Duration::ZERO,
         timer: None,
         cancelled: None,
         committed: false,
@@ -90,7 +93,7 @@ pub(super) async fn open(
             }
             match opening.as_mut().poll(task) {
                 Poll::Ready(Ok(Ok(stream))) => Poll::Ready(Ok(stream)),
-                Poll::Ready(Ok(Err(error))) => Poll::Ready(Err(live.fail(error, true))),
+                Poll::Ready(Ok(Err(error))) => Poll::Ready(Err(live.failed(error, cx))),
                 Poll::Ready(Err(_)) => Poll::Ready(Err(live.fail(panicked(), true))),
                 Poll::Pending => live.ring(task, cx).map(Err),
             }
@@ -116,10 +119,12 @@ impl Live {
     pub(super) fn commit(&mut self, after: After) {
         self.committed = true;
         self.bounds.after = after;
-        // Without a deadline nobody asks when that was.
-        if self.bounds.deadline.is_some() {
-            self.heard = Instant::now();
-        }
+        self.since = None;
+    }
+
+    /// Whether there is something to read.
+    pub(super) fn is_begun(&self) -> bool {
+        self.attempt.as_ref().is_some_and(Attempt::is_begun)
     }
 
     pub(super) const fn is_committed(&self) -> bool {
@@ -163,12 +168,12 @@ impl Live {
         };
         match polled {
             Ok(Poll::Ready(Some(Ok(chunk)))) => {
-                if self.committed && self.timer.is_some() {
-                    self.heard = Instant::now();
+                if let Some(since) = self.since.take_if(|_| self.committed) {
+                    self.longest_pause = self.longest_pause.max(since.elapsed());
                 }
                 Poll::Ready(Ok(chunk))
             }
-            Ok(Poll::Ready(Some(Err(error)))) => Poll::Ready(Err(self.fail(error, true))),
+            Ok(Poll::Ready(Some(Err(error)))) => Poll::Ready(Err(self.failed(error, cx))),
             Ok(Poll::Ready(None)) => Poll::Ready(Err(self.fail(cut(), true))),
             Ok(Poll::Pending) => self.ring(task, cx).map(Err),
             Err(_) => Poll::Ready(Err(self.fail(panicked(), true))),
@@ -194,6 +199,13 @@ impl Live {
             }
             Err(error) => Err(Failed { error: Box::new(error), marks: true }),
         }
+    }
+
+    /// Settles the attempt with what the model says that it failed with.
+    fn failed(&mut self, error: ModelError, cx: &RunContext) -> Failed {
+        // Only a run stops the steps of a plan.
+        let by_itself = error.class == ModelErrorClass::Stopped && !must_stop(cx);
+        self.fail(if by_itself { cut().with_source(error) } else { error }, true)
     }
 
     /// Settles the attempt with its failure.
@@ -227,8 +239,10 @@ impl Live {
         if cancelled.as_mut().poll(task).is_ready() {
             return Poll::Ready(self.stop(AgentError::Cancelled));
         }
+        let since = *self.since.get_or_insert_with(Instant::now);
         loop {
-            let Some((at, over)) = self.bounds.next(self.heard, self.committed) else { return Poll::Pending };
+            let next = self.bounds.next(since, self.longest_pause, self.committed);
+            let Some((at, over)) = next else { return Poll::Pending };
             let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
             // One that rings too early is set anew then: most pieces come before.
             if timer.deadline() > at {
@@ -236,15 +250,14 @@ impl Live {
             }
             ready!(timer.as_mut().poll(task));
             if Instant::now() >= at {
-                return Poll::Ready(self.over(over));
+                return Poll::Ready(self.over(over, at.saturating_duration_since(since)));
             }
             timer.as_mut().reset(at);
         }
     }
 
-    /// Ends it since some time is over.
-    fn over(&mut self, over: Over) -> Failed {
-        let waited = Instant::now().saturating_duration_since(self.bounds.began);
+    /// Ends it since some time is over, in which it was `waited` for.
+    fn over(&mut self, over: Over, waited: Duration) -> Failed {
         let (class, message) = match over {
             Over::Deadline => return self.stop(AgentError::Deadline),
             Over::Silence if self.committed => (ModelErrorClass::Stalled, "nothing more came in time"),
@@ -252,7 +265,9 @@ impl Live {
             Over::All | Over::Last => (ModelErrorClass::TimedOut, "the answer was not complete in time"),
         };
         let is_a_share = matches!(over, Over::Silence | Over::Last);
-        self.fail(ModelError::new(class, message), !is_a_share || waited >= TELLING)
+        // What was over before anybody waited says something about its reader.
+        let marks = if is_a_share { waited >= TELLING } else { !waited.is_zero() };
+        self.fail(ModelError::new(class, message), marks)
     }
 }
 

@@ -13,6 +13,9 @@ use super::table::{FailureClass, FailureRow, NextStep, RunFailureClass};
 const LONGEST_LAST: Duration = Duration::from_secs(5);
 const SHORTEST_LAST: Duration = Duration::from_millis(10);
 
+/// No more fits into an [`Instant`] on every platform.
+const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// How long an attempt may take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
@@ -46,16 +49,18 @@ pub(super) enum Over {
     FirstToken,
     /// The one for all of the answer.
     All,
-    /// Half of what was left when something was heard last.
+    /// Half of what was left when it began to be waited for.
     Silence,
     /// All but what rules or a person need.
     Last,
 }
 
 impl Bounds {
-    /// What is over first, and when, if nothing more comes after `heard`.
-    pub(super) fn next(&self, heard: Instant, is_committed: bool) -> Option<(Instant, Over)> {
-        let silence = self.deadline.filter(|_| self.after.model).map(|deadline| halfway(heard, deadline));
+    /// What is over first, and when, if nothing more comes after `since`. Of a stream that paused for as long as `longest_pause`, and
+    /// went on, the double is no silence.
+    pub(super) fn next(&self, since: Instant, longest_pause: Duration, is_committed: bool) -> Option<(Instant, Over)> {
+        let is_silent = |deadline| halfway(since, deadline).max(since + longest_pause * 2);
+        let silence = self.deadline.filter(|_| self.after.model).map(is_silent);
         let ends = [
             (self.deadline, Over::Deadline),
             (self.first_token.filter(|_| !is_committed), Over::FirstToken),
@@ -78,9 +83,11 @@ impl Chain {
         let began = Instant::now();
         let after = |time: Option<Duration>| time.and_then(|time| began.checked_add(time));
         let deadline = self.cx.deadline();
+        // Rules are asked in the time that is kept for them, and leave half of it to those after them.
+        let own_last = deadline.filter(|_| !step.is_model()).map(|deadline| halfway(began, deadline));
         Bounds {
             began,
-            last: self.last,
+            last: self.last.max(own_last),
             first_token: after(step.first_token),
             all: after(step.time),
             deadline,
@@ -136,12 +143,10 @@ impl Chain {
         if self.last_may_answer(nobody, row) { Some(last) } else { self.cx.deadline() }
     }
 
-    /// Until when a place within a step's limits is waited for: not long while another model can answer now.
-    pub(super) fn patience(&self, place: usize) -> Option<Instant> {
+    /// Until when a step is waited for while another one could answer: not long, and no more than half of the time.
+    pub(super) fn patience(&self) -> Instant {
         let now = Instant::now();
-        if self.has_fresh_model(place) {
-            return now.checked_add(Duration::from_millis(self.plan.waits.patience_ms));
-        }
-        self.models_until()
+        let half = self.models_until().map_or(Duration::MAX, |until| until.saturating_duration_since(now) / 2);
+        now + Duration::from_millis(self.plan.waits.patience_ms).min(half).min(A_YEAR)
     }
 }

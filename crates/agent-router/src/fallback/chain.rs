@@ -1,13 +1,16 @@
 //! One request on its way down the plan.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use agent_core::{Attempt, ChatRequest, Chunk, ModelError, ModelErrorClass, ModelStream, Restarts, RunContext, Tokens};
+use agent_core::{
+    AgentError, Attempt, ChatRequest, Chunk, ErrorCode, ModelError, ModelErrorClass, ModelStream, Reservation,
+    Restarts, RunContext, Tokens,
+};
 use futures_util::future::BoxFuture;
-use futures_util::{Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt};
 use tokio::time::{Instant, timeout_at};
 
 use super::attempt::{Live, Read, open};
@@ -16,7 +19,7 @@ use super::limiter::Place;
 use super::model::Plan;
 use super::progress::Progress;
 use super::step::CheckedStep;
-use super::table::FailureClass;
+use super::table::{FailureClass, RunFailureClass};
 use super::targets::Pass;
 
 /// One request on its way down the plan.
@@ -55,6 +58,7 @@ impl Chain {
         request: ChatRequest,
         cx: RunContext,
     ) -> Result<ModelStream, ModelError> {
+        let cause = request.unfit.as_ref().map(unfit);
         let mut chain = Box::new(Self {
             input: request.estimate_input(),
             progress: plan.steps.iter().map(|_| Progress::default()).collect(),
@@ -64,7 +68,7 @@ impl Chain {
             last: Self::before_last(cx.deadline()),
             again: None,
             wait_until: None,
-            cause: None,
+            cause,
             failed: None,
             restart: false,
             void: 0,
@@ -124,9 +128,8 @@ impl Chain {
         loop {
             match live.read(&self.cx).await {
                 Ok(Read::More(chunk)) => {
-                    let is_heard = is_heard(&chunk);
                     held.push_back(chunk);
-                    if is_heard || held.len() > MOST_HELD {
+                    if live.is_begun() || held.len() > MOST_HELD {
                         live.commit(self.after_commit(place));
                         self.commit(held);
                         self.live = Some(live);
@@ -155,27 +158,19 @@ impl Chain {
         let Some((target, seat)) = step.target.as_ref().zip(seat) else {
             return Ok(Some((Attempt::free(step.info(), Some(&step.name), &self.cx), None)));
         };
-        let reserved = match self.models_until() {
-            // Budget that others hold is not waited for in the time that is kept for rules or a person.
-            Some(until) => timeout_at(until, Attempt::reserve(step.info(), request, &self.cx)).await,
-            None => Ok(Attempt::reserve(step.info(), request, &self.cx).await),
+        let (reservation, seat) = match reserve(step, seat, request, self.models_until(), &self.cx).await {
+            Ok(reserved) => reserved,
+            Err(error) => return self.refused(place, error).map(|()| None),
         };
-        let reserved = reserved.unwrap_or_else(|_| {
-            self.ensure_may_go_on()?;
-            Err(ModelError::new(ModelErrorClass::NotNow, "others hold the budget").into())
-        });
-        let reservation = match reserved {
-            Ok(reservation) => reservation,
-            Err(error) => {
-                seat.unsent();
-                return self.refused(place, error).map(|()| None);
-            }
+        let seat = match seat {
+            Some(seat) => Ok(seat),
+            None => target.seat(&self.cx.caller().tenant, self.tokens(step), Some(Instant::now())).await,
         };
         // Only now, since others may not wait for the budget of this run when it is the one that probes.
-        let pass = match target.pass(seat) {
+        let pass = match seat.and_then(|seat| target.pass(seat)) {
             Ok(pass) => pass,
             Err(left_out) => {
-                self.skipped(place, step, left_out.code);
+                self.skipped(place, step, ModelErrorClass::NotNow, left_out.code);
                 return Ok(None);
             }
         };
@@ -200,6 +195,33 @@ impl Chain {
         if let Some((target, pass, tokens)) = live.into_pass(&self.plan) {
             target.answered(pass, tokens);
         }
+    }
+}
+
+/// Reserves budget for a call that has a place. Where others hold the budget it is waited for, until `until`, and they may have the place.
+async fn reserve(
+    step: &CheckedStep,
+    seat: Place,
+    request: &mut ChatRequest,
+    until: Option<Instant>,
+    cx: &RunContext,
+) -> Result<(Reservation, Option<Place>), AgentError> {
+    let mut reserving = pin!(Attempt::reserve(step.info(), request, cx));
+    let reserved = reserving.as_mut().now_or_never();
+    if let Some(Ok(reservation)) = reserved {
+        return Ok((reservation, Some(seat)));
+    }
+    seat.unsent();
+    let reserved = match (reserved, until) {
+        (Some(reserved), _) => Ok(reserved),
+        // Not in the time that is kept for rules or a person.
+        (None, Some(until)) => timeout_at(until, reserving).await,
+        (None, None) => Ok(reserving.await),
+    };
+    match reserved {
+        Ok(reserved) => Ok((reserved?, None)),
+        Err(_) if must_stop(cx) => Err(stopped().into()),
+        Err(_) => Err(ModelError::new(ModelErrorClass::NotNow, "others hold the budget").into()),
     }
 }
 
@@ -260,14 +282,15 @@ impl Stream for Chunks {
 /// More pieces than any answer begins with that has nothing to read.
 const MOST_HELD: usize = 1_024;
 
-/// Whether somebody reads something of this.
-fn is_heard(chunk: &Chunk) -> bool {
-    match chunk {
-        Chunk::Text(text) => !text.trim().is_empty(),
-        Chunk::Reasoning(text) | Chunk::Refusal(text) => !text.is_empty(),
-        Chunk::CallStart { .. } | Chunk::Attachment(_) => true,
-        _ => false,
-    }
+/// The kind of failure that a conversation has met which cannot be made to fit.
+fn unfit(code: &ErrorCode) -> FailureClass {
+    let overflow = ModelErrorClass::ContextOverflow;
+    if *code == overflow.code() { overflow.into() } else { RunFailureClass::Context.into() }
+}
+
+/// Whether its run lets nothing go on.
+pub(super) fn must_stop(cx: &RunContext) -> bool {
+    cx.time_left().is_some_and(|left| left.is_zero()) || cx.is_cancelled()
 }
 
 pub(super) fn stopped() -> ModelError {

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use agent_core::{ModelError, ModelErrorClass, RunContext};
+use agent_core::{ModelError, ModelErrorClass, RunContext, Tokens};
 use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 
-use super::chain::{Chain, stopped};
+use super::chain::{Chain, must_stop, stopped};
 use super::limiter::Place;
 use super::step::CheckedStep;
 use super::table::{FailureClass, RunFailureClass};
@@ -83,7 +83,11 @@ impl Chain {
             let is_free = self.rules_may_answer() && !(self.is_too_long() && self.cx.attempts().left() > 0);
             return Ok(if is_free { Looked::Free(Chosen { place, seat: None }) } else { Looked::Left });
         };
-        if self.cx.attempts().left() == 0 || self.models_until().is_some_and(|until| until <= Instant::now()) {
+        let is_unfit = self.request.unfit.is_some();
+        if is_unfit
+            || self.cx.attempts().left() == 0
+            || self.models_until().is_some_and(|until| until <= Instant::now())
+        {
             return Ok(Looked::Left);
         }
         if step.is_too_small_for(&self.request, self.input) {
@@ -97,11 +101,14 @@ impl Chain {
         if let Some(at) = progress.not_before.filter(|at| *at > Instant::now()) {
             return Ok(Looked::Later(at));
         }
-        let output = self.request.max_output.or(step.info().max_output).unwrap_or_default();
-        let tokens = self.input.plus(output);
+        let tokens = self.tokens(step);
         let admitted = match target.check() {
             Ok(()) => {
-                let until = if target.is_limited() { self.patience(place) } else { None };
+                let until = match target.is_limited() {
+                    true if self.has_fresh_model(place) => Some(self.patience()),
+                    true => self.models_until(),
+                    false => None,
+                };
                 let seat = target.seat(&self.cx.caller().tenant, tokens, until);
                 self.cx.unless_stopped(seat).await.map_err(|_| stopped())?
             }
@@ -111,12 +118,18 @@ impl Chain {
             Ok(seat) => return Ok(Looked::Free(Chosen { place, seat: Some(seat) })),
             Err(left_out) => left_out,
         };
-        self.skipped(place, step, left_out.code);
-        let LeftOut { ready_at, is_passing, .. } = left_out;
+        let LeftOut { code, ready_at, is_passing } = left_out;
         if !is_passing {
+            self.leave_out(place, step, ModelErrorClass::NotNow, code);
             return Ok(Looked::Left);
         }
+        self.skipped(place, step, ModelErrorClass::NotNow, code);
         Ok(Looked::Later(self.spread(ready_at.unwrap_or_else(|| Instant::now() + VERDICT))))
+    }
+
+    /// How many tokens a step will probably take.
+    pub(super) fn tokens(&self, step: &CheckedStep) -> Tokens {
+        self.input.plus(self.request.max_output.or(step.info().max_output).unwrap_or_default())
     }
 
     /// Whether another model than this one could be asked now and was not yet.
@@ -140,16 +153,24 @@ impl Chain {
 
     /// Leaves a step out for the whole request.
     fn leave_out(&mut self, place: usize, step: &CheckedStep, class: ModelErrorClass, code: &'static str) {
-        self.cause.get_or_insert(class.into());
-        self.skipped(place, step, code);
-        if let Some(progress) = self.progress.get_mut(place) {
-            progress.is_over = true;
-        }
+        self.skipped(place, step, class, code);
+        self.leave_behind(place);
     }
 
-    /// Tells that a step is left out: once for each reason.
-    pub(super) fn skipped(&mut self, place: usize, step: &CheckedStep, code: &'static str) {
-        self.cause.get_or_insert(ModelErrorClass::NotNow.into());
+    /// Tells that a step is left out: once for each reason. It decides what may follow as if it had been asked and had failed so.
+    pub(super) fn skipped(&mut self, place: usize, step: &CheckedStep, class: ModelErrorClass, code: &'static str) {
+        let not_now = ModelErrorClass::NotNow;
+        let replaces = match self.cause {
+            // An answer that did not fit can be repaired.
+            Some(_) if self.is_answered_badly() => false,
+            // A conversation that is too long for this one can be shortened, unless another one's failure is to be told.
+            Some(cause) if class != not_now => cause == not_now.into(),
+            Some(_) => !self.is_too_long(),
+            None => true,
+        };
+        if replaces {
+            self.cause = Some(class.into());
+        }
         let Some(progress) = self.progress.get_mut(place) else { return };
         if progress.told.replace(code) == Some(code) {
             return;
@@ -176,9 +197,12 @@ impl Chain {
             last = Some((place, step));
         }
         let Some((last, step)) = last else { return };
-        self.cause = Some(class);
+        self.cause.get_or_insert(class);
         let Some(target) = &step.target else { return };
-        target.bad_answer();
+        // Asked again since the repair was too long, it was counted before.
+        if self.request.overflows == 0 {
+            target.bad_answer();
+        }
         self.order.sort_by_key(|place| {
             let is_model = plan.steps.get(*place).is_some_and(CheckedStep::is_model);
             (!is_model, *place < last, *place)
@@ -217,8 +241,7 @@ impl Chain {
     }
 
     pub(super) fn ensure_may_go_on(&self) -> Result<(), ModelError> {
-        let is_over = self.cx.time_left().is_some_and(|left| left.is_zero());
-        if is_over || self.cx.is_cancelled() { Err(stopped()) } else { Ok(()) }
+        if must_stop(&self.cx) { Err(stopped()) } else { Ok(()) }
     }
 
     /// A moment at `at` or somewhat after it: not all who wait for the same come back at once.

@@ -58,9 +58,7 @@ impl Chain {
     /// Rules that had no answer. What the models failed with before stays the cause.
     pub(super) fn rules_failed(&mut self, place: usize, live: Live, error: ModelError) -> Result<(), ModelError> {
         drop(live);
-        if let Some(progress) = self.progress.get_mut(place) {
-            progress.is_over = true;
-        }
+        self.leave_behind(place);
         if self.restart && self.request.restarts == Restarts::Forbidden {
             return Err(self.hand_over(RunFailureClass::AfterCommit, error));
         }
@@ -99,11 +97,10 @@ impl Chain {
         }
         self.cause = Some(class);
         self.restrict(place, next);
-        let patience = Duration::from_millis(self.plan.waits.patience_ms);
         // An open breaker says that there are more failures than this one: others first.
         let is_open = resting.is_some_and(|left_out| left_out.code != COOLING);
         match at {
-            Some(at) if !is_open && self.attempts_are_spare(place) && at <= now + patience && self.fits(at) => {
+            Some(at) if !is_open && self.attempts_are_spare(place) && at <= self.patience() && self.fits(at) => {
                 self.again = Some((place, at));
             }
             // Others first. It is come back to when there are none, and when that fits.
@@ -119,10 +116,14 @@ impl Chain {
     /// Leaves a step behind for the rest of the request.
     pub(super) fn go_past(&mut self, place: usize, class: FailureClass, next: NextStep) {
         self.cause = Some(class);
+        self.leave_behind(place);
+        self.restrict(place, next);
+    }
+
+    pub(super) fn leave_behind(&mut self, place: usize) {
         if let Some(progress) = self.progress.get_mut(place) {
             progress.is_over = true;
         }
-        self.restrict(place, next);
     }
 
     /// Leaves those behind that may not be asked after a failure of the step at `place`.

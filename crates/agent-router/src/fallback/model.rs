@@ -76,9 +76,10 @@ pub struct Waits {
     pub backoff_ms: u64,
     /// The largest bound of a backoff.
     pub longest_backoff_ms: u64,
-    /// How long is waited for a step that was just asked, before another one is.
+    /// How long is waited for a step while another one could be asked, and no longer than half of the time that is left.
     pub patience_ms: u64,
-    /// How long is waited, all together, when no step can be asked now.
+    /// How long is waited, all together, when no step can be asked now. The queue of a step has a longest wait of its own,
+    /// [`StepLimits::with_longest_wait`](super::StepLimits::with_longest_wait).
     pub longest_ms: u64,
 }
 

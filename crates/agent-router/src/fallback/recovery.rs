@@ -1,6 +1,7 @@
 //! What becomes of an agent's failure, by the failure table.
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use agent_core::{
@@ -8,7 +9,9 @@ use agent_core::{
     RunContext, collect,
 };
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::model::FallbackModel;
 use super::rules::{Asked, Rules};
@@ -24,6 +27,8 @@ use super::table::{FailureClass, FailureTable};
 /// A plan that ends with a person fails as [`NeedsHuman`](ModelErrorClass::NeedsHuman). Before one is asked, rules are, where this
 /// row of the table lets them or the one of what the models failed with does; that failure is the [`cause`](Asked::cause) then. The
 /// person is asked this recovery's question, or the plan's where it has none.
+///
+/// Rules that panic have no answer, and so do rules that take more than half of the time that is left.
 ///
 /// ```
 /// use agent_core::{Caller, MainAgent};
@@ -148,7 +153,7 @@ impl Recovery for TableRecovery {
             let message = conversation.last_user_message().map(|message| message.joined_text()).unwrap_or_default();
             let asked = Asked::new(&message, conversation, &cx.caller().tenant).with_cause(&code);
             for rules in &self.rules {
-                let Some(answer) = rules.answer(&asked, cx).await else { continue };
+                let Some(answer) = in_half_the_time(rules.answer(&asked, cx), cx).await else { continue };
                 return match self.review {
                     Review::No => Recovered::Answer(answer),
                     Review::Yes => Recovered::Ask(PendingKind::Approval {
@@ -166,6 +171,16 @@ impl Recovery for TableRecovery {
             _ => Recovered::Fail,
         }
     }
+}
+
+/// What rules answer, unless they panic, or take more than half of the time that is left: others and a person come after them.
+async fn in_half_the_time(answering: impl Future<Output = Option<Value>>, cx: &RunContext) -> Option<Value> {
+    let answering = AssertUnwindSafe(answering).catch_unwind();
+    let answered = match cx.time_left() {
+        Some(left) => timeout(left / 2, answering).await.ok()?,
+        None => answering.await,
+    };
+    answered.ok().flatten()
 }
 
 /// What the models of a plan failed with that ended with a person. Rules are asked before one is.

@@ -62,15 +62,15 @@ impl PlanStep {
         self
     }
 
-    /// The same, given up when nothing came after this time. Without it, it is given up when it is silent for half of the time that
-    /// is left until the deadline, while another model could be asked.
+    /// The same, given up when nothing came after this time. With it and without, it is given up when it is silent for half of the
+    /// time that is left until the deadline, while another model could be asked.
     #[must_use]
     pub fn with_first_token(mut self, time: Duration) -> Self {
         self.first_token = Some(time);
         self
     }
 
-    /// The same, given up when its answer is not complete after this time.
+    /// The same, given up when its answer is not complete after this time, in which a reader may pause too.
     #[must_use]
     pub fn with_time(mut self, time: Duration) -> Self {
         self.time = Some(time);

@@ -8,14 +8,20 @@ use serde::{Deserialize, Serialize};
 
 /// What follows each kind of failure, as data: a host can print it, change rows, and keep it in its configuration.
 ///
-/// A document has the rows that differ from the default table, which holds for all others:
+/// A document has the rows that differ from the default table, which holds for all others. A row is a whole one: what it leaves out is
+/// "no". [`change`](Self::change) changes a part of one.
 ///
 /// ```
 /// use agent_core::ModelErrorClass;
 /// use agent_router::{FailureTable, NextStep};
 ///
 /// let table: FailureTable = serde_json::from_str(
-///     r#"{"content_policy": {"next": "any", "human": true}, "unavailable": {"again": {"times": 3, "wait": "backoff"}, "next": "any"}}"#,
+///     r#"{
+///         "content_policy": {"next": "any", "human": true},
+///         "unavailable": {
+///             "again": {"times": 3, "wait": "backoff"}, "next": "any", "rules": true, "human": true, "mark": "count"
+///         }
+///     }"#,
 /// )?;
 /// assert_eq!(table.row(ModelErrorClass::ContentPolicy).next, NextStep::Any);
 /// assert_eq!(table.row(ModelErrorClass::Unavailable).again.times, 3);
@@ -103,7 +109,7 @@ pub enum Mark {
     Cool,
     /// The credential is dead.
     DeadCredential,
-    /// The model's answers are bad. It is counted, and closes nothing.
+    /// The model's answers are bad. They are counted, and open no breaker: it is alive.
     Quality,
 }
 

@@ -9,5 +9,6 @@ mod invariants;
 mod marks;
 mod order;
 mod script;
+mod shares;
 mod time;
 mod upstream;
