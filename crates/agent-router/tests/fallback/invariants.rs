@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agent_core::{
-    AttemptEnd, ChatRequest, Conversation, EventKind, Lease, Level, Limits, MicroUsd, PendingKind, Restarts,
-    RunContext, RunOutcome, Spend, Tokens, complete,
+    AttemptEnd, ChatRequest, Conversation, EventKind, Lease, Level, Limits, MicroUsd, ModelErrorClass, PendingKind,
+    Restarts, RunContext, RunOutcome, Spend, Tokens, complete,
 };
-use agent_router::{FailureClass, FailureTable, FallbackModel, NextStep, PlanStep};
+use agent_router::{FailureClass, FailureTable, FallbackModel, NextStep, PlanStep, RunFailureClass};
 use proptest::prelude::*;
 use testkit::{caller, paused};
 
@@ -238,6 +238,11 @@ fn invariant_12_provenance_equals_what_was_really_called() {
             prop_assert!(*end != AttemptEnd::Answered || sent.completed, "{end:?} {sent:?}");
         }
         if let Ok(RunOutcome::Completed(report)) = &ran.outcome {
+            let recovered = ran.events.iter().any(|event| matches!(event.kind, EventKind::Recovered { .. }));
+            if recovered {
+                prop_assert_eq!(report.provenance.level(), Level::Rule);
+                return Ok(());
+            }
             let last = report.provenance.attempts.last().unwrap();
             prop_assert_eq!(&report.provenance.step, &last.step);
             prop_assert_eq!(report.provenance.level(), last.level);
@@ -297,13 +302,23 @@ fn a_run_whose_plan_ends_with_a_person_is_never_lost() {
         if !script.human || is_short || ran.cancelled_at.is_some() {
             return Ok(());
         }
-        if let Err(failure) = &ran.outcome {
+        let Err(failure) = &ran.outcome else { return Ok(()) };
+        prop_assert!(failure.code().as_str() != "run.deadline", "{failure:?}");
+        let class = FailureClass::of(&failure.error);
+        if class == FailureClass::Run(RunFailureClass::TurnLimit) && !script.recovery {
             // How many turns an agent takes is not the plan's.
-            let class = FailureClass::of(&failure.error);
-            let is_of_models = matches!(class, FailureClass::Model(_));
-            prop_assert!(!is_of_models || !table.row(class).human, "{failure:?}");
-            prop_assert!(failure.code().as_str() != "run.deadline", "{failure:?}");
+            return Ok(());
         }
+        prop_assert!(!table.row(class).human, "{failure:?}");
+        // It was a model that said so last, not one of those before it.
+        let last = failure.attempts.iter().rfind(|attempt| attempt.level == Level::Model);
+        let said = last.map(|attempt| {
+            FailureClass::from(match attempt.end {
+                AttemptEnd::Failed(class) => class,
+                _ => ModelErrorClass::Stopped,
+            })
+        });
+        prop_assert_eq!(said, Some(class), "{:?}", failure);
         Ok(())
     });
 }

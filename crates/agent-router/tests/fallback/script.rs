@@ -1,27 +1,38 @@
 //! Random scripts of failures, and what came of them.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agent_core::{
-    Attempted, Bounds, CallPath, ChatModel, ChatRequest, Conversation, Event, EventKind, Failure, Lease, Limits,
-    MainAgent, MicroUsd, ModelErrorClass, Restarts, RunContext, RunOptions, RunOutcome, Spend, Tokens, complete,
+    Attempted, Bounds, CallPath, ChatModel, ChatRequest, ContextError, ContextPolicy, Conversation, Event, EventKind,
+    Failure, FitRequest, Fitted, Lease, Limits, MainAgent, MicroUsd, ModelErrorClass, PassThrough, Restarts,
+    RunContext, RunOptions, RunOutcome, Spend, Tokens, async_trait, complete,
 };
-use agent_router::{BreakerSettings, FallbackModel, PlanStep, RuleModel, TargetKey, Targets};
+use agent_router::{
+    Asked, BreakerSettings, FallbackModel, PlanStep, Rules, RulesModel, StepLimits, TableRecovery, TargetKey, Targets,
+};
 use futures_util::StreamExt;
 use proptest::prelude::*;
-use testkit::{Recorder, RecordingTool, caller, joined};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use testkit::{Recorder, RecordingTool, caller, joined, somebody};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::upstream::{Deed, Log, SECRET, Sent, Upstream};
+use super::upstream::{Deed, Log, SECRET, Sent, Upstream, panics};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Script {
     pub(crate) steps: Vec<StepScript>,
-    pub(crate) rules: bool,
+    pub(crate) rules: Option<RulesScript>,
     pub(crate) human: bool,
+    /// Whether the plan's rules and its person are the agent's recovery as well.
+    pub(crate) recovery: bool,
+    /// Whether another tenant asks the same models all the time.
+    pub(crate) others: bool,
     pub(crate) runs: Vec<RunScript>,
     pub(crate) seed: u64,
 }
@@ -32,7 +43,56 @@ pub(crate) struct StepScript {
     pub(crate) credential: bool,
     /// Tokens, where the window is known.
     pub(crate) window: Option<u64>,
+    /// Calls at once.
+    pub(crate) concurrency: Option<NonZeroU32>,
     pub(crate) deeds: Vec<Deed>,
+}
+
+/// What the rules of a plan do.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum RulesScript {
+    Answer,
+    /// Find nothing that fits.
+    Silent,
+    /// Answer after this time.
+    Slow(Duration),
+    Hang,
+    Panic,
+}
+
+#[async_trait]
+impl Rules for RulesScript {
+    async fn answer(&self, _: &Asked<'_>) -> Option<Value> {
+        match self {
+            Self::Answer => {}
+            Self::Silent => return None,
+            Self::Slow(time) => tokio::time::sleep(*time).await,
+            Self::Hang => std::future::pending().await,
+            Self::Panic => panics(),
+        }
+        Some("By rule.".into())
+    }
+}
+
+/// What the agent's context policy does.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum FitScript {
+    /// What holds when a host brings none.
+    Default,
+    /// Pretends to shorten each time.
+    Shortens,
+    Fails,
+}
+
+#[async_trait]
+impl ContextPolicy for FitScript {
+    async fn fit(&self, request: FitRequest<'_>, cx: &RunContext) -> Result<Fitted, ContextError> {
+        match self {
+            Self::Default => PassThrough.fit(request, cx).await,
+            Self::Shortens => Ok(Fitted::new(request.conversation.clone(), Tokens(2), Tokens(1))),
+            Self::Fails => Err(ContextError::DoesNotFit { needed: Tokens(2), budget: Tokens(1) }),
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -43,6 +103,14 @@ pub(crate) struct RunScript {
     pub(crate) cancel_after: Option<Duration>,
     pub(crate) pause_before: Duration,
     pub(crate) micro_usd: Option<u64>,
+    /// Whether the answer has to be a sum.
+    pub(crate) typed: bool,
+    pub(crate) fit: FitScript,
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+struct Sum {
+    sum: u32,
 }
 
 /// All classes that a model may fail with.
@@ -86,13 +154,36 @@ fn deed() -> impl Strategy<Value = Deed> {
         1 => (0..3_u32).prop_map(Deed::SaysAndHangs),
         1 => Just(Deed::Blank),
         1 => Just(Deed::ReasonsAndFails),
+        1 => Just(Deed::Sums),
+        1 => Just(Deed::Panics),
+        1 => (0..3_u32).prop_map(Deed::SaysAndPanics),
+        1 => Just(Deed::Stops),
     ]
 }
 
 fn step() -> impl Strategy<Value = StepScript> {
     let window = prop_oneof![6 => Just(None), 1 => Just(Some(4)), 4 => (5_u64..100_000).prop_map(Some)];
-    (any::<bool>(), any::<bool>(), window, prop::collection::vec(deed(), 1..6))
-        .prop_map(|(provider, credential, window, deeds)| StepScript { provider, credential, window, deeds })
+    let concurrency = prop_oneof![3 => Just(None), 1 => Just(Some(NonZeroU32::MIN))];
+    (any::<bool>(), any::<bool>(), window, concurrency, prop::collection::vec(deed(), 1..6)).prop_map(
+        |(provider, credential, window, concurrency, deeds)| StepScript {
+            provider,
+            credential,
+            window,
+            concurrency,
+            deeds,
+        },
+    )
+}
+
+fn rules() -> impl Strategy<Value = Option<RulesScript>> {
+    prop_oneof![
+        4 => Just(None),
+        3 => Just(Some(RulesScript::Answer)),
+        1 => Just(Some(RulesScript::Silent)),
+        1 => (0..20_000_u64).prop_map(|time| Some(RulesScript::Slow(Duration::from_millis(time)))),
+        1 => Just(Some(RulesScript::Hang)),
+        1 => Just(Some(RulesScript::Panic)),
+    ]
 }
 
 fn run() -> impl Strategy<Value = RunScript> {
@@ -101,22 +192,37 @@ fn run() -> impl Strategy<Value = RunScript> {
     // Something hangs in many of them: nobody waits for ever.
     let time = prop_oneof![3 => millis(1..30_000), 1 => Just(Duration::from_secs(3_600))];
     let money = prop_oneof![4 => Just(None), 1 => (0_u64..2_000).prop_map(Some)];
-    (1..7_u32, time, any::<bool>(), cancel, millis(0..8_000), money).prop_map(
-        |(attempts, time, restarts, cancel_after, pause_before, micro_usd)| RunScript {
+    let typed = prop_oneof![3 => Just(false), 1 => Just(true)];
+    let fit = prop_oneof![4 => Just(FitScript::Default), 1 => Just(FitScript::Shortens), 1 => Just(FitScript::Fails)];
+    (1..7_u32, time, any::<bool>(), cancel, millis(0..8_000), money, typed, fit).prop_map(
+        |(attempts, time, restarts, cancel_after, pause_before, micro_usd, typed, fit)| RunScript {
             attempts,
             time: Some(time),
             restarts,
             cancel_after,
             pause_before,
             micro_usd,
+            typed,
+            fit,
         },
     )
 }
 
 pub(crate) fn script() -> impl Strategy<Value = Script> {
     let steps = prop::collection::vec(step(), 1..5);
-    (steps, any::<bool>(), any::<bool>(), prop::collection::vec(run(), 1..5), any::<u64>())
-        .prop_map(|(steps, rules, human, runs, seed)| Script { steps, rules, human, runs, seed })
+    let others = prop_oneof![3 => Just(false), 1 => Just(true)];
+    let runs = prop::collection::vec(run(), 1..5);
+    (steps, rules(), any::<bool>(), any::<bool>(), others, runs, any::<u64>()).prop_map(
+        |(steps, rules, human, recovery, others, runs, seed)| Script {
+            steps,
+            rules,
+            human,
+            recovery,
+            others,
+            runs,
+            seed,
+        },
+    )
 }
 
 /// What came of one run.
@@ -183,10 +289,12 @@ fn plan(
         });
         let upstream = upstream.watched(move |info| watch(info, &targets, &cooling, &broken));
         let credential = if step.credential { "gold" } else { "lead" };
-        plan = plan.step(PlanStep::new(upstream).with_name(format!("model-{place}")).with_credential(credential));
+        let limits = step.concurrency.map(|calls| StepLimits::default().with_concurrency(calls)).unwrap_or_default();
+        let step = PlanStep::new(upstream).with_name(format!("model-{place}")).with_credential(credential);
+        plan = plan.step(step.with_limits(limits));
     }
-    if script.rules {
-        plan = plan.step(PlanStep::new(RuleModel::new()).with_name("rules"));
+    if let Some(rules) = script.rules {
+        plan = plan.step(RulesModel::new("rules", rules));
     }
     if script.human {
         plan = plan.human("Please answer in the model's place.");
@@ -241,6 +349,18 @@ pub(crate) async fn call(script: &Script) -> Vec<Called> {
     all
 }
 
+/// What another tenant does meanwhile: it asks models of the same names, with the same limits, again and again.
+async fn ask_on(script: Script, targets: Targets) {
+    let plan = plan(&script, &Log::default(), &targets, &Cooling::default(), &Arc::default());
+    loop {
+        let lease = Lease::root(Limits::none().with_time(Duration::from_secs(2)));
+        let cx = RunContext::standalone_with(somebody("umbrella", "eve"), lease, Vec::new());
+        let request = ChatRequest::new(Conversation::new().say("Say something."));
+        let _ = complete(&plan, request.with_restarts(Restarts::Allowed), &cx).await;
+        tokio::time::sleep(Duration::from_millis(70)).await;
+    }
+}
+
 /// Plays the script on a paused clock.
 pub(crate) async fn play(script: &Script) -> Vec<Ran> {
     let log = Log::default();
@@ -248,6 +368,7 @@ pub(crate) async fn play(script: &Script) -> Vec<Ran> {
     let broken: Arc<Mutex<Vec<String>>> = Arc::default();
     let cooling = Cooling::default();
     let plan = plan(script, &log, &targets, &cooling, &broken);
+    let others = script.others.then(|| tokio::spawn(ask_on(script.clone(), targets.clone())));
     let mut all = Vec::new();
     for run in &script.runs {
         tokio::time::sleep(run.pause_before).await;
@@ -256,7 +377,9 @@ pub(crate) async fn play(script: &Script) -> Vec<Ran> {
         let observer = Recorder::new();
         let desk = MainAgent::builder("desk", plan.clone()).tool(tool.clone()).observer(observer.clone());
         let desk = desk.bounds(Bounds::default().with_attempts(run.attempts));
-        let desk = if run.restarts { desk } else { desk.without_restarts() }.build().unwrap();
+        let desk = if run.restarts { desk } else { desk.without_restarts() }.context_policy(run.fit);
+        let desk = if script.recovery { desk.recovery(TableRecovery::of(&plan)) } else { desk };
+        let desk = if run.typed { desk.answer::<Sum>() } else { desk }.build().unwrap();
         let mut limits = Limits::none();
         limits.time = run.time;
         limits.micro_usd = run.micro_usd.map(MicroUsd);
@@ -296,6 +419,7 @@ pub(crate) async fn play(script: &Script) -> Vec<Ran> {
             broken: std::mem::take(&mut *broken.lock().unwrap()),
         });
     }
+    others.inspect(tokio::task::JoinHandle::abort);
     all
 }
 

@@ -41,6 +41,19 @@ pub(crate) enum Deed {
     Blank,
     /// Only reasons, and fails.
     ReasonsAndFails,
+    /// Answers with a sum, which is what a typed run needs.
+    Sums,
+    /// Panics before anything came.
+    Panics,
+    /// Says so many words, and panics.
+    SaysAndPanics(u32),
+    /// Says of itself that it was stopped.
+    Stops,
+}
+
+/// Panics without a word on the terminal.
+pub(crate) fn panics() -> ! {
+    std::panic::resume_unwind(Box::new("a bug of the host"))
 }
 
 /// One call that reached a model.
@@ -185,6 +198,13 @@ impl ChatModel for Upstream {
             Deed::Hangs => std::future::pending().await,
             Deed::SaysAndHangs(count) => words(count, Duration::from_millis(10)).chain([Play::Hang]).collect(),
             Deed::Blank => end(FinishReason::Stop).into_iter().collect(),
+            Deed::Sums => {
+                let sum = Chunk::Text(format!(r#"{{"sum": {number}}}"#));
+                [Play::Chunk(sum, Duration::ZERO)].into_iter().chain(end(FinishReason::Stop)).collect()
+            }
+            Deed::Panics => panics(),
+            Deed::SaysAndPanics(count) => words(count, Duration::from_millis(10)).chain([Play::Panic]).collect(),
+            Deed::Stops => return Err(failure(ModelErrorClass::Stopped, None)),
             Deed::ReasonsAndFails => {
                 let reasoning = Chunk::Reasoning(format!("<{number}:0> "));
                 vec![Play::Chunk(reasoning, Duration::ZERO), Play::Fail(ModelErrorClass::Cut)]
@@ -206,6 +226,7 @@ impl ChatModel for Upstream {
                     }
                     Play::Fail(class) => Err(failure(class, None)),
                     Play::Hang => std::future::pending().await,
+                    Play::Panic => panics(),
                 }
             }
         });
@@ -217,6 +238,7 @@ enum Play {
     Chunk(Chunk, Duration),
     Fail(ModelErrorClass),
     Hang,
+    Panic,
 }
 
 fn failure(class: ModelErrorClass, retry_after: Option<Duration>) -> ModelError {
