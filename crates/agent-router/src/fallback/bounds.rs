@@ -110,7 +110,7 @@ impl Chain {
             return After { model: false, last: false };
         }
         let row = self.plan.table.row(class);
-        let model = row.next != NextStep::Never && self.cx.attempts().left() > 0 && self.has_fresh_model(place);
+        let model = row.next != NextStep::Never && self.attempts_left() > 0 && self.has_fresh_model(place);
         After { model, last: self.last_may_answer(place, row) }
     }
 

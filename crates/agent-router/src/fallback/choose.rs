@@ -80,14 +80,10 @@ impl Chain {
         }
         let Some(target) = &step.target else {
             // A conversation that is too long is the agent's to shorten, before rules answer in a model's place.
-            let is_free = self.rules_may_answer() && !(self.is_too_long() && self.cx.attempts().left() > 0);
+            let is_free = self.rules_may_answer() && !(self.is_too_long() && self.attempts_left() > 0);
             return Ok(if is_free { Looked::Free(Chosen { place, seat: None }) } else { Looked::Left });
         };
-        let is_unfit = self.request.unfit.is_some();
-        if is_unfit
-            || self.cx.attempts().left() == 0
-            || self.models_until().is_some_and(|until| until <= Instant::now())
-        {
+        if self.attempts_left() == 0 || self.models_until().is_some_and(|until| until <= Instant::now()) {
             return Ok(Looked::Left);
         }
         if step.is_too_small_for(&self.request, self.input) {
@@ -226,9 +222,14 @@ impl Chain {
         steps.any(|(step, progress)| !progress.is_over && (step.is_model() || rules)) || self.person_may_answer(class)
     }
 
+    /// How many attempts models have: none for what cannot be made to fit.
+    pub(super) fn attempts_left(&self) -> u32 {
+        if self.request.unfit.is_some() { 0 } else { self.cx.attempts().left() }
+    }
+
     /// Whether a step may be asked again, and enough attempts stay for the models that were not asked yet.
     pub(super) fn attempts_are_spare(&self, place: usize) -> bool {
-        self.cx.attempts().left() as usize > self.fresh_models(place).count()
+        self.attempts_left() as usize > self.fresh_models(place).count()
     }
 
     pub(super) fn rules_may_answer(&self) -> bool {
@@ -252,7 +253,7 @@ impl Chain {
 
     /// Whether there is something to do after waiting until then.
     pub(super) fn fits(&self, at: Instant) -> bool {
-        self.cx.attempts().left() > 0 && self.models_until().is_none_or(|until| at < until)
+        self.attempts_left() > 0 && self.models_until().is_none_or(|until| at < until)
     }
 
     /// The same, for waiting while no step can be asked.

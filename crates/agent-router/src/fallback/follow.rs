@@ -137,7 +137,7 @@ impl Chain {
 
     /// What the request ends with when no step is left.
     pub(super) fn end(&mut self, soonest: Option<Instant>) -> ModelError {
-        let attempts_left = self.cx.attempts().left() > 0;
+        let attempts_left = self.attempts_left() > 0;
         let too_long =
             || ModelError::new(ModelErrorClass::ContextOverflow, "the conversation is longer than its window");
         let error = match self.failed.take() {

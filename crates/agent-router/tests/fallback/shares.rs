@@ -23,6 +23,11 @@ use super::upstream::{Deed, Log, Upstream};
 
 const SAYS: Deed = Deed::Says(1, Duration::ZERO);
 
+#[derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+struct Sum {
+    sum: u32,
+}
+
 fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
@@ -286,10 +291,6 @@ fn one_attempt_is_enough_for_a_conversation_that_has_to_be_shortened_first() {
 
 #[test]
 fn the_room_for_a_conversation_is_less_the_answers_schema() {
-    #[derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-    struct Sum {
-        sum: u32,
-    }
     let budget = |typed: bool| {
         paused(async {
             let policy = Arc::new(Shortening::default());
@@ -340,11 +341,35 @@ fn the_table_decides_who_answers_a_conversation_that_cannot_be_made_to_fit() {
 }
 
 #[test]
+fn no_model_is_asked_what_cannot_be_made_to_fit() {
+    paused(async {
+        let log = Log::default();
+        let first = PlanStep::new(Upstream::new("north", "first", [SAYS], &log));
+        for code in [Class::ContextOverflow.code(), agent_core::ErrorCode::new("context.does_not_fit")] {
+            let mut request = request();
+            request.unfit = Some(code);
+            let cx = RunContext::standalone(caller());
+            let asked = async |plan: FallbackBuilder| complete(&plan.build().unwrap(), request.clone(), &cx).await;
+            let reply = asked(plan([first.clone()]).step(closed())).await.unwrap();
+            assert_eq!(reply.model.as_deref(), Some("rules"));
+            assert!(asked(plan([first.clone()])).await.is_err());
+        }
+        assert_eq!(log.sent().len(), 0);
+    });
+}
+
+#[test]
+fn an_answer_that_does_not_fit_is_told_though_another_step_was_left_out() {
+    paused(async {
+        let plan = plan([step("bad", [SAYS]), fails("dead", Class::Auth)]).build().unwrap();
+        let desk = MainAgent::builder("desk", plan).answer::<Sum>().build().unwrap();
+        assert_eq!(end(&desk).await, "model.auth");
+        assert_eq!(end(&desk).await, "run.bad_answer");
+    });
+}
+
+#[test]
 fn an_answer_that_does_not_fit_counts_once() {
-    #[derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-    struct Sum {
-        sum: u32,
-    }
     paused(async {
         let asked = Mutex::new(0);
         let model = FnModel::new(move |_| {
@@ -367,10 +392,6 @@ fn an_answer_that_does_not_fit_counts_once() {
 
 #[test]
 fn a_person_follows_many_rules_whose_answers_do_not_fit() {
-    #[derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-    struct Sum {
-        sum: u32,
-    }
     paused(async {
         let many = (0..40).map(|place| PlanStep::new(closed()).with_name(format!("rules-{place}")));
         let plan = plan(many).human("Please.").build().unwrap();
