@@ -11,6 +11,9 @@ use crate::run_state::ResumeError;
 use crate::sub_agent::{AgentCard, AgentState};
 use crate::tool::CallError;
 
+/// The code of a request that a Sub-Agent handed back.
+pub(crate) const HANDED_BACK: &str = "agent.handed_back";
+
 /// Why an agent's task was not done.
 ///
 /// `Display` may be shown to a user and to a parent's model: it holds no secrets, addresses or prompts.
@@ -172,6 +175,11 @@ impl AgentError {
         CallError::tell(message).into()
     }
 
+    /// Hands a request back that is not for this Sub-Agent. The parent's model reads why, and does not see the agent again in its run.
+    pub fn hand_back(reason: impl Into<String>) -> Self {
+        CallError::hand_back(reason).into()
+    }
+
     /// A state that another version of the agent wrote, or another agent.
     #[must_use]
     pub fn version_mismatch(state: &AgentState, card: &AgentCard) -> Self {
@@ -212,7 +220,9 @@ impl From<CallError> for AgentError {
     fn from(error: CallError) -> Self {
         let code = error.code();
         match error {
-            CallError::Tell(message) => Self::Failed(CallFailure { code, message: message.into() }),
+            CallError::Tell(message) | CallError::HandBack(message) => {
+                Self::Failed(CallFailure { code, message: message.into() })
+            }
             CallError::Internal(source) => Self::Internal(source),
         }
     }

@@ -35,6 +35,7 @@ mod pending;
 mod policy;
 mod provenance;
 mod recovery;
+mod route;
 mod run_context;
 mod run_state;
 mod schema;
@@ -59,8 +60,8 @@ pub use dead_letters::{
 pub use embedder::{Embedder, Embeddings, embed};
 pub use error::{BoxError, ErrorCode, InvalidValue};
 pub use event::{
-    DeltaPart, Ending, Event, EventKind, EventStream, ModelFailed, ModelFinished, Origin, Payload, ResultStatus,
-    Verdict,
+    DeltaPart, Ending, Event, EventKind, EventStream, ModelFailed, ModelFinished, Origin, Payload, RequestRouted,
+    ResultStatus, Verdict,
 };
 pub use fit::{ContextError, ContextPolicy, FitRequest, Fitted, PassThrough};
 pub use function::{
@@ -88,6 +89,9 @@ pub use pending::{Answer, AnswerValue, Pending, PendingId, PendingKind};
 pub use policy::{Action, Decision, HintPolicy, Policy};
 pub use provenance::{AttemptEnd, Attempted, Level, Provenance};
 pub use recovery::{NoRecovery, Recovered, Recovery};
+pub use route::{
+    RouteCandidate, RouteDecision, RouteOutcome, RouteRequest, RouteStage, RouteThresholds, Routed, Router, StageTrace,
+};
 pub use run_context::RunContext;
 pub use run_state::{ResumeError, RunState, SealError, SealKey};
 pub use schema::{Schema, SchemaViolation};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::Value;
 
+use crate::agent_error::HANDED_BACK;
 use crate::error::{BoxError, ErrorCode};
 use crate::function::FunctionSpec;
 use crate::message::CallResult;
@@ -69,6 +70,8 @@ pub enum ToolOutput {
 pub enum CallError {
     /// Something that the model should read, to mend its call or to tell the user.
     Tell(String),
+    /// The request is not for this Sub-Agent. The model reads why, and does not see the Sub-Agent again in its run.
+    HandBack(String),
     /// Something that is none of the model's business. It stays in the host's logs.
     Internal(BoxError),
 }
@@ -79,11 +82,17 @@ impl CallError {
         Self::Tell(message.into())
     }
 
-    /// `call.failed` or `call.internal`.
+    /// The request is not for this Sub-Agent; the model reads why.
+    pub fn hand_back(reason: impl Into<String>) -> Self {
+        Self::HandBack(reason.into())
+    }
+
+    /// `call.failed`, `agent.handed_back` or `call.internal`.
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Tell(_) => ErrorCode::new("call.failed"),
+            Self::HandBack(_) => ErrorCode::new(HANDED_BACK),
             Self::Internal(_) => ErrorCode::new("call.internal"),
         }
     }

@@ -17,8 +17,5 @@ pub use fallback::{
     TableRecovery, TargetKey, TargetState, Targets, Wait, Waits, rules,
 };
 pub use lexical_index::LexicalIndex;
-pub use routing::{
-    Grant, HierarchicalRouter, LifeCycle, RouteCandidate, RouteCard, RouteDecision, RouteOutcome, RouteStage,
-    RouteThresholds, Routed, RouterBuilder, RouterSnapshot, SnapshotError, StageTrace,
-};
+pub use routing::{Grant, HierarchicalRouter, LifeCycle, RouteCard, RouterBuilder, RouterSnapshot, SnapshotError};
 pub use rule_model::RuleModel;

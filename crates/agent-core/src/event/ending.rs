@@ -11,6 +11,7 @@ use crate::amount::Spend;
 use crate::error::ErrorCode;
 use crate::message::Reply;
 use crate::provenance::Provenance;
+use crate::route::{RouteDecision, RouteOutcome};
 
 /// A complete answer of a model. Serialises without the answer's parts, which are events of their own.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +31,38 @@ impl Serialize for ModelFinished {
         fields.serialize_field("usage", &self.reply.usage)?;
         fields.serialize_field("spent", &self.spent)?;
         fields.end()
+    }
+}
+
+/// What a router decided about a request. The request's own words are not in it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct RequestRouted {
+    /// `route`, `ambiguous` or `out_of_scope`.
+    pub outcome: &'static str,
+    /// The agents that it is for, or may be for, best first, with their probabilities.
+    pub agents: Vec<(Arc<str>, f64)>,
+    /// How many Sub-Agents the model may see.
+    pub shown: usize,
+    /// Whether they are called without asking the model.
+    pub dispatched: bool,
+    /// What the router knew: the digest of its snapshot.
+    pub snapshot: Arc<str>,
+}
+
+impl RequestRouted {
+    pub(crate) fn new(decision: &RouteDecision, shown: usize, dispatched: bool) -> Self {
+        Self {
+            outcome: match decision.outcome {
+                RouteOutcome::Route { .. } => "route",
+                RouteOutcome::Ambiguous { .. } => "ambiguous",
+                RouteOutcome::OutOfScope => "out_of_scope",
+            },
+            agents: decision.agents().map(|routed| (routed.agent.clone(), routed.probability)).collect(),
+            shown,
+            dispatched,
+            snapshot: decision.snapshot.clone(),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::ending::{Ending, ModelFailed, ModelFinished};
+use super::ending::{Ending, ModelFailed, ModelFinished, RequestRouted};
 use super::payload::Payload;
 use crate::amount::Tokens;
 use crate::error::ErrorCode;
@@ -41,6 +41,8 @@ pub enum EventKind {
         /// Tokens of what is sent.
         after: Tokens,
     },
+    /// A router said which Sub-Agents a request is for.
+    Routed(Box<RequestRouted>),
     /// A model is being asked.
     ModelStarted {
         /// The model.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 pub(crate) use emitter::{Emitter, Sinks};
-pub use ending::{Ending, ModelFailed, ModelFinished, ResultStatus};
+pub use ending::{Ending, ModelFailed, ModelFinished, RequestRouted, ResultStatus};
 pub use kind::{DeltaPart, EventKind, Verdict};
 pub use payload::Payload;
 pub use queue::EventStream;

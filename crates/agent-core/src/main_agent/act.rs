@@ -1,6 +1,6 @@
 //! The step `act`: the calls of a turn are made, in parallel, each with exactly one result.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -13,7 +13,7 @@ use super::drive::Next;
 use super::invoke::TIMEOUT;
 use super::slot::{self, Earlier, Job, Settlement, UNKNOWN_OUTCOME, Worked};
 use super::state::{LoopState, Open, Work};
-use crate::agent_error::AgentError;
+use crate::agent_error::{AgentError, HANDED_BACK};
 use crate::amount::Spend;
 use crate::budget::Limits;
 use crate::conversation::{Entry, OpenTurn};
@@ -31,12 +31,13 @@ pub(super) async fn act(agent: &Agent, state: &mut LoopState, cx: &RunContext) -
     let mut in_flight = FuturesUnordered::new();
     let mut fatal = None;
     let limit = agent.bounds.in_flight as usize;
+    let may_use = |name: &str| agent.routing.as_ref().is_none_or(|routing| routing.may_use(name, cx));
     loop {
         // After a fatal failure, or when asked to drain, nothing new begins; what is in flight is not dropped.
         let may_begin = fatal.is_none() && !cx.run().is_draining();
         while may_begin && in_flight.len() < limit {
             let Some((name, job)) = jobs.pop() else { break };
-            in_flight.push(slot::work(&agent.functions, &agent.bounds, &name, job, cx));
+            in_flight.push(slot::work(&agent.functions, may_use, &agent.bounds, &name, job, cx));
         }
         if jobs.is_empty() {
             // Many runs wait here: what is empty takes no room.
@@ -109,6 +110,7 @@ struct EarlierCalls {
     counts: HashMap<(Arc<str>, Arguments), u32>,
     /// Those of which nobody knows whether they happened, however the model wrote them.
     unknown: Vec<(Arc<str>, Value)>,
+    handed_back: HashSet<Arc<str>>,
 }
 
 impl EarlierCalls {
@@ -119,11 +121,15 @@ impl EarlierCalls {
             let Entry::Agent(turn) = entry else { continue };
             for (call, result) in turn.reply().each_call().zip(turn.results()).take(fan_out as usize) {
                 calls.and(call);
-                let is_unknown = |code: &str| code == TIMEOUT || code == UNKNOWN_OUTCOME;
-                if result.failure().is_some_and(|failure| is_unknown(failure.code.as_str()))
-                    && let Ok(arguments) = call.arguments.parse()
-                {
-                    calls.unknown.push((call.name.clone(), arguments));
+                match result.failure().map(|failure| failure.code.as_str()) {
+                    Some(TIMEOUT | UNKNOWN_OUTCOME) => {
+                        let arguments = call.arguments.parse().ok();
+                        calls.unknown.extend(arguments.map(|arguments| (call.name.clone(), arguments)));
+                    }
+                    Some(HANDED_BACK) => {
+                        calls.handed_back.insert(call.name.clone());
+                    }
+                    _ => {}
                 }
             }
         }
@@ -139,7 +145,7 @@ impl EarlierCalls {
         let count = self.counts.entry((call.name.clone(), call.arguments.clone())).or_default();
         let calls = *count;
         *count = count.saturating_add(1);
-        Earlier { calls, is_unknown }
+        Earlier { calls, is_unknown, is_handed_back: self.handed_back.contains(&call.name) }
     }
 }
 

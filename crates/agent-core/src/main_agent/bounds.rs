@@ -30,6 +30,10 @@ pub struct Bounds {
     pub identical_calls: u32,
     /// How often a model is asked for one turn's answer, the first time and repairs included. Default 3.
     pub attempts: u32,
+    /// How many Sub-Agents the model sees where a router chooses among more. Default 8.
+    pub shortlist: u32,
+    /// How many Sub-Agents may hand one request back before none is shown to the model any more. Default 3.
+    pub hand_backs: u32,
     /// The largest result of a call, in bytes of JSON. Default 256 KiB.
     pub result_bytes: usize,
     /// How long one call of a tool may take, unless the tool says otherwise. Default 60 seconds.
@@ -51,6 +55,8 @@ impl Default for Bounds {
             in_flight: 16,
             identical_calls: 3,
             attempts: 3,
+            shortlist: 8,
+            hand_backs: 3,
             result_bytes: 256 * 1024,
             tool_timeout: Duration::from_secs(60),
             agent_timeout: Duration::from_secs(300),
@@ -86,6 +92,10 @@ impl Bounds {
         with_identical_calls identical_calls: u32;
         /// The same with this many attempts a turn.
         with_attempts attempts: u32;
+        /// The same with this many Sub-Agents for the model to see.
+        with_shortlist shortlist: u32;
+        /// The same with this many hand-backs.
+        with_hand_backs hand_backs: u32;
         /// The same with results of at most this many bytes.
         with_result_bytes result_bytes: usize;
         /// The same with this much time for a tool.
@@ -103,6 +113,8 @@ impl Bounds {
             ("in_flight", self.in_flight),
             ("identical_calls", self.identical_calls),
             ("attempts", self.attempts),
+            ("shortlist", self.shortlist),
+            ("hand_backs", self.hand_backs),
         ];
         if let Some((field, value)) = needed.into_iter().find(|(_, value)| *value == 0) {
             return Err(InvalidValue::new(format!("bounds.{field}"), value, "at least 1"));

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::MainAgent;
 use super::bounds::Bounds;
+use super::route::Routing;
 use super::step::{Stage, Step};
 use super::table::{Placed, StepTable};
 use crate::agent_error::AgentError;
@@ -25,6 +26,7 @@ use crate::model::{ChatModel, ModelOptions, Restarts};
 use crate::observer::Observer;
 use crate::policy::Policy;
 use crate::recovery::{NoRecovery, Recovery};
+use crate::route::Router;
 use crate::schema::Schema;
 use crate::sub_agent::{AgentCard, AgentState, Dispatch, SubAgent};
 use crate::tool::Tool;
@@ -44,6 +46,7 @@ pub(super) struct Agent {
     pub(super) table: StepTable,
     /// `None` leaves it to the policy of the run.
     pub(super) policy: Option<Arc<dyn Policy>>,
+    pub(super) routing: Option<Routing>,
     pub(super) context: Arc<dyn ContextPolicy>,
     pub(super) recovery: Arc<dyn Recovery>,
     pub(super) dead_letters: Option<Arc<dyn DeadLetters>>,
@@ -93,6 +96,8 @@ pub struct MainAgentBuilder {
     bounds: Bounds,
     steps: Vec<Placed>,
     policy: Option<Arc<dyn Policy>>,
+    router: Option<Arc<dyn Router>>,
+    dispatches: bool,
     context: Arc<dyn ContextPolicy>,
     recovery: Arc<dyn Recovery>,
     dead_letters: Option<Arc<dyn DeadLetters>>,
@@ -119,6 +124,8 @@ impl MainAgentBuilder {
             bounds: Bounds::default(),
             steps: Vec::new(),
             policy: None,
+            router: None,
+            dispatches: true,
             context: Arc::new(PassThrough),
             recovery: Arc::new(NoRecovery),
             dead_letters: None,
@@ -199,6 +206,26 @@ impl MainAgentBuilder {
     /// The policy, instead of [`HintPolicy`](crate::HintPolicy). Below another agent it is asked beside that agent's.
     pub fn policy(mut self, policy: impl Policy + 'static) -> Self {
         self.policy = Some(Arc::new(policy));
+        self
+    }
+
+    /// Asks this router which Sub-Agents a request is for, before the model is asked.
+    ///
+    /// The model sees its tools and the best Sub-Agents, [`Bounds::shortlist`] at most, and the caller can use no others than the
+    /// router [lets him](Router::may_use). Where the decision is [clear](crate::RouteDecision::clear), and the input of the Sub-Agents
+    /// is one text and they change nothing by themselves, they are called at once, through the policy as always: one call of the
+    /// model less. A follow-up gets what was said before with it.
+    ///
+    /// A Sub-Agent that a request is not for [hands it back](AgentError::hand_back): it is not shown again in the run, and after
+    /// [`Bounds::hand_backs`] of them no one is.
+    pub fn router(mut self, router: impl Router + 'static) -> Self {
+        self.router = Some(Arc::new(router));
+        self
+    }
+
+    /// Leaves every request to the model, with the router's short list.
+    pub fn without_dispatch(mut self) -> Self {
+        self.dispatches = false;
         self
     }
 
@@ -309,6 +336,8 @@ impl MainAgentBuilder {
                 ));
             }
         }
+        let agents = self.functions.iter().filter(|callable| matches!(callable, Callable::Agent(_)));
+        let agents: Vec<Arc<str>> = agents.map(|agent| agent.spec().name.clone()).collect();
         let mut card = self.card;
         if card.function.output.is_none() {
             card.function.output.clone_from(&self.answer);
@@ -326,6 +355,7 @@ impl MainAgentBuilder {
             bounds: self.bounds,
             table: StepTable::new(&self.steps)?,
             policy: self.policy,
+            routing: self.router.map(|router| Routing { router, agents: agents.into(), dispatches: self.dispatches }),
             context: self.context,
             recovery: self.recovery,
             dead_letters: self.dead_letters,

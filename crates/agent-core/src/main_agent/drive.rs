@@ -8,7 +8,7 @@ use super::builder::Agent;
 use super::conclude::ensure_fits;
 use super::state::{Concluded, Draft, LoopState, Wait, Work};
 use super::step::{Flow, Stage, StepView};
-use super::{act, admit, conclude, fit, think};
+use super::{act, admit, conclude, fit, route, think};
 use crate::agent_error::AgentError;
 use crate::event::EventKind;
 use crate::message::{CallResult, Reply};
@@ -153,7 +153,18 @@ async fn drive(agent: &Agent, state: &mut LoopState, cx: &RunContext) -> Result<
                 follow(agent, state, flow, step.name(), cx)?
             }
             (None, Stage::Admit) => admit::admit(state, cx).await?,
-            (None, Stage::Fit) => fit::fit(agent, state, cx).await?,
+            (None, Stage::Fit) => {
+                let dispatched = match &agent.routing {
+                    Some(routing) if state.turn == 0 && state.shown.is_none() => {
+                        Box::pin(route::route(agent, routing, state, cx)).await?
+                    }
+                    _ => None,
+                };
+                match dispatched {
+                    Some(next) => next,
+                    None => fit::fit(agent, state, cx).await?,
+                }
+            }
             // Boxed, as its future is large and mostly not there.
             (None, Stage::Think) => Box::pin(think::think(agent, state, cx)).await?,
             (None, Stage::Act) => act::act(agent, state, cx).await?,

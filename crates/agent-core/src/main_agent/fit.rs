@@ -2,6 +2,7 @@
 
 use super::builder::Agent;
 use super::drive::Next;
+use super::route::shown;
 use super::state::LoopState;
 use crate::agent_error::AgentError;
 use crate::amount::{Tokens, estimate_tokens};
@@ -26,7 +27,7 @@ pub(super) async fn fit(agent: &Agent, state: &mut LoopState, cx: &RunContext) -
         cx.emit_kind(|| EventKind::TurnStarted { turn });
     }
     let conversation = state.work.conversation();
-    let request = FitRequest::new(conversation, room(agent)).with_overflows(state.overflows);
+    let request = FitRequest::new(conversation, room(agent, state)).with_overflows(state.overflows);
     let fitted = match (*agent.context).fit(request, cx).await {
         Ok(fitted) => fitted,
         // A plan of models may have rules or a person, who need no attempt.
@@ -47,10 +48,10 @@ pub(super) async fn fit(agent: &Agent, state: &mut LoopState, cx: &RunContext) -
 }
 
 /// How many tokens the conversation may take: the window less everything else that goes into it.
-fn room(agent: &Agent) -> Option<Tokens> {
+fn room(agent: &Agent, state: &LoopState) -> Option<Tokens> {
     let info = agent.model.info();
     let output = agent.max_output.or(info.max_output).unwrap_or(DEFAULT_OUTPUT);
-    let functions: usize = agent.specs.iter().map(|spec| spec.size()).sum();
+    let functions: usize = shown(agent, state).iter().map(|spec| spec.size()).sum();
     let answer = agent.answer.as_ref().map_or(0, Schema::size);
     let fixed = estimate_tokens(agent.instructions.len() + functions + answer);
     info.context_window.map(|window| window.minus(output).minus(fixed))

@@ -120,7 +120,9 @@ impl Site<'_> {
     fn tool_failure(&self, error: CallError) -> CallResult {
         let code = error.code();
         match error {
-            CallError::Tell(message) => CallResult::failed(code, shorten(&message, MAX_MESSAGE)),
+            CallError::Tell(message) | CallError::HandBack(message) => {
+                CallResult::failed(code, shorten(&message, MAX_MESSAGE))
+            }
             CallError::Internal(source) => {
                 tracing::warn!(function = &*self.spec.name, path = %self.cx.path(), error = &*source, "a call failed");
                 CallResult::failed(code, "the function failed")

@@ -17,6 +17,7 @@ mod options;
 mod outcome;
 mod record;
 mod replay;
+mod route;
 mod run;
 mod slot;
 mod state;

@@ -47,6 +47,8 @@ pub(super) struct Earlier {
     pub(super) calls: u32,
     /// Whether of one of them nobody knows whether it happened.
     pub(super) is_unknown: bool,
+    /// Whether the Sub-Agent handed the request back, whatever it was called with.
+    pub(super) is_handed_back: bool,
 }
 
 /// The code of a call of which nobody knows whether it happened.
@@ -81,13 +83,15 @@ pub(super) struct Site<'a> {
 /// Boxed, and with its rare ways boxed once more: many runs have a call in flight at once, and most of their calls are plain.
 pub(super) fn work<'a>(
     functions: &'a BTreeMap<Arc<str>, Callable>,
+    may_use: impl Fn(&str) -> bool,
     bounds: &'a Bounds,
     name: &Arc<str>,
     job: Job,
     above: &'a RunContext,
 ) -> BoxFuture<'a, (usize, Worked)> {
-    let Some(callable) = functions.get(name) else {
-        let result = unknown_function(functions, name, &job.slot);
+    let Some(callable) = functions.get(name).filter(|_| may_use(name)) else {
+        let known = functions.keys().map(|name| &**name).filter(|name| may_use(name)).collect();
+        let result = unknown_function(known, name, &job.slot);
         finished(name, &result, &above.for_call(job.position, None));
         return Box::pin(ready((job.position.slot as usize, Ok(Settlement::Settled(result)))));
     };
@@ -113,8 +117,7 @@ fn finished(function: &Arc<str>, result: &CallResult, cx: &RunContext) {
     cx.emit_kind(|| EventKind::CallFinished { function: function.clone(), result: result.clone() });
 }
 
-fn unknown_function(functions: &BTreeMap<Arc<str>, Callable>, name: &str, slot: &Slot) -> CallResult {
-    let names: Vec<&str> = functions.keys().map(|name| &**name).collect();
+fn unknown_function(names: Vec<&str>, name: &str, slot: &Slot) -> CallResult {
     let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     let name = shorten(name, 80);
     match slot {
@@ -271,6 +274,10 @@ impl<'a> Site<'a> {
             return Some(refuse("call.repeated", message));
         }
         let Callable::Agent(_) = self.callable else { return None };
+        if job.earlier.is_handed_back {
+            let message = format!("`{}` handed the request back: it is not called again", self.spec.name);
+            return Some(refuse("call.handed_back", message));
+        }
         let depth = bounds.depth.min(self.cx.run().depth);
         if self.cx.path().depth() > depth as usize {
             return Some(refuse("call.depth", format!("agents may nest {depth} calls deep")));

@@ -43,6 +43,8 @@ pub(super) struct LoopState {
     pub(super) attempts: Vec<Attempted>,
     /// How often the model found this turn's conversation too long.
     pub(super) overflows: u32,
+    /// The Sub-Agents that a router showed the model, once it was asked.
+    pub(super) shown: Option<Arc<[Arc<str>]>>,
     /// The result, once there is one.
     pub(super) concluded: Option<Concluded>,
     /// The fitted conversation, from `fit` to `think`. Not saved: fitting again gives the same.
@@ -132,6 +134,7 @@ impl LoopState {
             attempts_left: attempts,
             attempts: Vec::new(),
             overflows: 0,
+            shown: None,
             concluded: None,
             fitted: None,
             unfit: None,

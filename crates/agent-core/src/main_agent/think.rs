@@ -6,6 +6,7 @@ use super::builder::Agent;
 use super::call_state::{Progress, Slot};
 use super::drive::Next;
 use super::fit;
+use super::route::shown;
 use super::state::{Draft, LoopState, Open, Repair, Work};
 use super::step::Stage;
 use crate::agent_error::AgentError;
@@ -29,7 +30,7 @@ pub(super) async fn think(agent: &Agent, state: &mut LoopState, cx: &RunContext)
     let repairs = conversation.entries().len() - said;
     let bad_answers = state.repairs.iter().map(|repair| repair.step.clone()).collect();
     let (overflows, unfit) = (state.overflows, state.unfit.as_ref().map(|unfit| unfit.code()));
-    let request = ChatRequest { repairs, bad_answers, overflows, unfit, ..request(agent, conversation) };
+    let request = ChatRequest { repairs, bad_answers, overflows, unfit, ..request(agent, state, conversation) };
     let attempts = state.attempts_left;
     let counted = Counted::begin(state, cx);
     let answered = ask(&*agent.model, request, cx).await.map_err(|Unanswered { error, is_begun }| match error {
@@ -118,10 +119,10 @@ impl Drop for Counted<'_> {
     }
 }
 
-fn request(agent: &Agent, conversation: Conversation) -> ChatRequest {
+fn request(agent: &Agent, state: &LoopState, conversation: Conversation) -> ChatRequest {
     ChatRequest {
         instructions: agent.instructions.clone(),
-        functions: agent.specs.clone(),
+        functions: shown(agent, state),
         answer: agent.answer.clone(),
         max_output: agent.max_output,
         restarts: agent.restarts,

@@ -149,7 +149,7 @@ impl Toolbox {
             calls_of_turn: 1,
         };
         let mut working = Working { cx, saved, ended: false };
-        let (_, worked) = work(&self.functions, &self.bounds, &name, job, cx).await;
+        let (_, worked) = work(&self.functions, |_| true, &self.bounds, &name, job, cx).await;
         match worked? {
             Settlement::Settled(result) => {
                 working.ended = true;

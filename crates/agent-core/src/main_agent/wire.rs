@@ -44,6 +44,8 @@ struct Document {
     #[serde(default)]
     overflows: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    shown: Option<Arc<[Arc<str>]>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     concluded: Option<Concluded>,
 }
 
@@ -91,6 +93,7 @@ pub(super) fn encode(state: &LoopState, table: &StepTable) -> Result<Value, serd
         attempts_left: state.attempts_left,
         attempts: state.attempts.clone(),
         overflows: state.overflows,
+        shown: state.shown.clone(),
         concluded: state.concluded.clone(),
     })
 }
@@ -119,6 +122,7 @@ pub(super) fn decode(body: &Value, table: &StepTable) -> Result<LoopState, Strin
     state.turn_begun = document.turn_begun;
     state.repairs = document.repairs;
     state.overflows = document.overflows;
+    state.shown = document.shown;
     state.concluded = document.concluded;
     ensure_consistent(&state, table)?;
     Ok(state)

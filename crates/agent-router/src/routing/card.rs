@@ -93,7 +93,7 @@ impl RouteCard {
     #[must_use]
     pub fn of(card: &AgentCard) -> Self {
         let new = Self::new(card.id().clone(), &*card.function.description);
-        Self { domain: card.domain.iter().cloned().collect(), ..new }
+        Self { domain: card.domain.iter().cloned().collect(), examples: card.function.examples.clone(), ..new }
     }
 
     /// The same in this domain, outermost first.

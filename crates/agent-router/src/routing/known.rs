@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hasher;
 use std::sync::Arc;
 
-use agent_core::{Caller, InvalidValue};
-use rustc_hash::FxHasher;
+use agent_core::{
+    Caller, InvalidValue, RouteCandidate, RouteDecision, RouteOutcome, RouteRequest, RouteStage, RouteThresholds,
+    Routed, StageTrace,
+};
+use rustc_hash::{FxHashSet, FxHasher};
 
 use super::card::RouteCard;
-use super::decision::{RouteCandidate, RouteDecision, RouteOutcome, RouteStage, RouteThresholds, Routed, StageTrace};
 use super::lexical::{Classifier, Ranking};
-use super::parts::parts;
+use super::parts::{is_long, parts};
 use crate::fallback::Phrase;
 
 /// How many agents a decision names.
@@ -21,6 +23,9 @@ const MOST_MEANT: usize = 3;
 
 /// How sure each part of a request has to be, so that it is taken apart.
 const SURE_PART: f64 = 0.8;
+
+/// From which probability on a request is for nobody, though an agent is in charge.
+const CHANGED: f64 = 0.8;
 
 /// Requests of more parts are texts.
 const MOST_PARTS: usize = 5;
@@ -109,15 +114,49 @@ impl Known {
     }
 
     pub(super) fn decide(&self, message: &str, caller: &Caller) -> RouteDecision {
-        let (visible, count) = self.visible(caller);
+        self.decide_among(message, &|card| card.is_for(caller))
+    }
+
+    /// Decides for a run: among its agents, with the one in charge staying so until a request is for another one.
+    pub(super) fn route(&self, message: &str, request: &RouteRequest<'_>, caller: &Caller) -> RouteDecision {
+        let agents: FxHashSet<&str> = request.agents.iter().map(|agent| &**agent).collect();
+        let mut decision = self.decide_among(message, &|card| agents.contains(&*card.name) && card.is_for(caller));
+        if let Some(in_charge) = request.in_charge {
+            self.stay(&mut decision, in_charge, message);
+        }
+        decision
+    }
+
+    /// Leaves a request to the agent in charge that is for no other one: "and the second one?".
+    fn stay(&self, decision: &mut RouteDecision, in_charge: &str, message: &str) {
+        let is_for_another = match &decision.outcome {
+            RouteOutcome::Route { .. } => true,
+            // Whoever changes the subject says more than a word or two.
+            _ => decision.out_of_scope >= CHANGED && is_long(message),
+        };
+        let Some(place) = decision.candidates.iter().position(|candidate| *candidate.agent == *in_charge) else {
+            return;
+        };
+        if is_for_another {
+            return;
+        }
+        let candidate = decision.candidates.remove(place);
+        decision.outcome =
+            RouteOutcome::Route { agents: vec![Routed::new(candidate.agent.clone(), candidate.probability)] };
+        decision.candidates.insert(0, candidate);
+        decision.stages.push(StageTrace::new(RouteStage::Rules, format!("stays with {in_charge}")));
+    }
+
+    fn decide_among(&self, message: &str, may_get: &dyn Fn(&RouteCard) -> bool) -> RouteDecision {
+        let (visible, count) = self.visible(may_get);
         let triggered = self.triggered(message, &visible);
         let ranking = self.classifier.rank(message, CANDIDATES, &visible);
         let probabilities = self.classifier.probabilities(&ranking);
         let mut candidates = self.candidates(&ranking, probabilities.right, probabilities.out_of_scope);
         let known = ranking.agents.len();
         let mut stages = vec![
-            StageTrace { stage: RouteStage::Rules, result: format!("{} triggered", triggered.len()) },
-            StageTrace { stage: RouteStage::Lexical, result: format!("{known} ranked") },
+            StageTrace::new(RouteStage::Rules, format!("{} triggered", triggered.len())),
+            StageTrace::new(RouteStage::Lexical, format!("{known} ranked")),
         ];
         let best = candidates.first().map_or("", |best| &*best.domain);
         let thresholds = self.thresholds_of(best);
@@ -125,7 +164,7 @@ impl Known {
             let several = self.several(message, &visible);
             if let Some(several) = &several {
                 let result = format!("{} parts, each for another agent", several.len());
-                stages.push(StageTrace { stage: RouteStage::Lexical, result });
+                stages.push(StageTrace::new(RouteStage::Lexical, result));
             }
             match several {
                 Some(agents) => RouteOutcome::Route { agents },
@@ -139,19 +178,17 @@ impl Known {
             }
         };
         let out_of_scope = if triggered.is_empty() { probabilities.out_of_scope } else { 0.0 };
-        RouteDecision {
-            outcome,
-            candidates,
-            out_of_scope,
-            stages,
-            thresholds,
-            visible: count,
-            snapshot: self.digest.clone(),
-        }
+        let mut decision = RouteDecision::new(outcome, self.digest.clone());
+        decision.candidates = candidates;
+        decision.out_of_scope = out_of_scope;
+        decision.stages = stages;
+        decision.thresholds = thresholds;
+        decision.visible = count;
+        decision
     }
 
-    /// What the caller may use, by class, and how many agents that are.
-    fn visible(&self, caller: &Caller) -> (Vec<bool>, usize) {
+    /// The agents that may get a request, by class with their domains, and how many they are.
+    fn visible(&self, may_get: &dyn Fn(&RouteCard) -> bool) -> (Vec<bool>, usize) {
         let mut visible = vec![false; self.classifier.classes().max(1)];
         // What is out of scope is no agent's.
         if let Some(nobody) = visible.first_mut() {
@@ -159,7 +196,7 @@ impl Known {
         }
         let mut count = 0;
         for (class, known) in (0..).zip(&self.cards) {
-            if !known.as_ref().is_some_and(|known| known.card.is_for(caller)) {
+            if !known.as_ref().is_some_and(|known| may_get(&known.card)) {
                 continue;
             }
             count += 1;
@@ -190,8 +227,9 @@ impl Known {
         let candidates = agents.filter_map(|(rank, (class, score))| {
             let card = &self.card(*class)?.card;
             let probability = if rank == 0 { right } else { (left * weigh(*score) / others).min(right) };
-            let scores = BTreeMap::from([(RouteStage::Lexical, *score)]);
-            Some(RouteCandidate { agent: card.name.clone(), domain: card.domain.join("/"), probability, scores })
+            let mut candidate = RouteCandidate::new(card.name.clone(), card.domain.join("/"), probability);
+            candidate.scores.insert(RouteStage::Lexical, *score);
+            Some(candidate)
         });
         candidates.collect()
     }
@@ -204,12 +242,9 @@ impl Known {
         for class in triggered.iter().rev() {
             let Some(known) = self.card(*class) else { continue };
             let place = candidates.iter().position(|candidate| candidate.agent == known.card.name);
-            let mut candidate = place.map(|place| candidates.remove(place)).unwrap_or_else(|| RouteCandidate {
-                agent: known.card.name.clone(),
-                domain: known.card.domain.join("/"),
-                probability: 0.0,
-                scores: BTreeMap::new(),
-            });
+            let mut candidate = place
+                .map(|place| candidates.remove(place))
+                .unwrap_or_else(|| RouteCandidate::new(known.card.name.clone(), known.card.domain.join("/"), 0.0));
             candidate.probability = 1.0 / triggered.len() as f64;
             candidate.scores.insert(RouteStage::Rules, 1.0);
             candidates.insert(0, candidate);
@@ -289,10 +324,7 @@ impl Known {
             }
             match agents.iter_mut().find(|routed| routed.agent == best.card.name) {
                 Some(known) => known.part = known.part.take().map(|known| format!("{known}. {part}")),
-                None => {
-                    let part = Some(part.to_owned());
-                    agents.push(Routed { part, ..Routed::new(best.card.name.clone(), probability) });
-                }
+                None => agents.push(Routed::new(best.card.name.clone(), probability).with_part(part)),
             }
         }
         (agents.len() > 1).then_some(agents)

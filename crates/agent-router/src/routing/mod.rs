@@ -1,7 +1,6 @@
 //! Hierarchical routing: which agent a request is for.
 
 mod card;
-mod decision;
 mod known;
 mod lexical;
 mod parts;
@@ -9,6 +8,5 @@ mod router;
 mod snapshot;
 
 pub use card::{Grant, LifeCycle, RouteCard};
-pub use decision::{RouteCandidate, RouteDecision, RouteOutcome, RouteStage, RouteThresholds, Routed, StageTrace};
 pub use router::{HierarchicalRouter, RouterBuilder};
 pub use snapshot::{RouterSnapshot, SnapshotError};

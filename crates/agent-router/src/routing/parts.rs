@@ -20,10 +20,22 @@ pub(super) fn parts(message: &str) -> Vec<&str> {
     parts.into_iter().map(str::trim).filter(|part| is_request(part)).collect()
 }
 
+/// Whether a message says more than "yes, please", or "and the second one?".
+pub(super) fn is_long(message: &str) -> bool {
+    letters(message) >= LONG
+}
+
+/// Four or five words.
+const LONG: usize = 24;
+
 fn is_request(part: &str) -> bool {
+    letters(part) >= SHORTEST
+}
+
+fn letters(part: &str) -> usize {
     let letters = part.chars().filter(|letter| letter.is_alphanumeric());
     // A Chinese word has one or two letters.
-    letters.map(|letter| if letter.is_ascii() { 1 } else { 3 }).sum::<usize>() >= SHORTEST
+    letters.map(|letter| if letter.is_ascii() { 1 } else { 3 }).sum()
 }
 
 #[cfg(test)]

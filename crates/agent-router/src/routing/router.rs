@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use agent_core::{Caller, InvalidValue};
+use agent_core::{Caller, InvalidValue, RouteDecision, RouteRequest, RouteThresholds, Router, RunContext, async_trait};
 
 use super::card::{LifeCycle, RouteCard};
-use super::decision::{RouteDecision, RouteThresholds};
 use super::known::{Entry, Known};
 use super::lexical::{Classifier, Labelled};
 use super::snapshot::{FORMAT, RouterSnapshot, SnapshotError, extended};
@@ -99,12 +98,8 @@ impl RouterBuilder {
                 return Err(InvalidValue::new("card", &card.name, "a name that no other agent has"));
             }
         }
-        for RouteThresholds { route, out_of_scope } in thresholds.values() {
-            for (field, value) in [("thresholds.route", route), ("thresholds.out_of_scope", out_of_scope)] {
-                if !(0.0..=1.0).contains(value) {
-                    return Err(InvalidValue::new(field, value, "0 to 1"));
-                }
-            }
+        for thresholds in thresholds.values() {
+            ensure_valid(thresholds)?;
         }
         let agents: Vec<Labelled> = cards.iter().map(labelled).collect();
         let classifier = Classifier::train(&agents, &out_of_scope);
@@ -226,6 +221,27 @@ impl HierarchicalRouter {
     fn write(&self) -> RwLockWriteGuard<'_, Known> {
         self.known.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+#[async_trait]
+impl Router for HierarchicalRouter {
+    async fn route(&self, request: RouteRequest<'_>, cx: &RunContext) -> RouteDecision {
+        self.read().route(read_part(request.message), &request, cx.caller())
+    }
+
+    fn may_use(&self, agent: &str, caller: &Caller) -> bool {
+        self.card(agent).is_none_or(|card| card.is_for(caller))
+    }
+}
+
+fn ensure_valid(thresholds: &RouteThresholds) -> Result<(), InvalidValue> {
+    let RouteThresholds { route, out_of_scope, dispatch, .. } = thresholds;
+    for (field, value) in [("route", route), ("out_of_scope", out_of_scope), ("dispatch", dispatch)] {
+        if !(0.0..=1.0).contains(value) {
+            return Err(InvalidValue::new(format!("thresholds.{field}"), value, "0 to 1"));
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Debug for HierarchicalRouter {

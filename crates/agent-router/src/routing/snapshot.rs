@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use agent_core::ErrorCode;
+use agent_core::{ErrorCode, RouteThresholds};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::card::RouteCard;
-use super::decision::RouteThresholds;
 use super::lexical::Classifier;
 
 /// The version of the format.

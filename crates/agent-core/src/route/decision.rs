@@ -85,6 +85,8 @@ pub enum RouteStage {
     Rules,
     /// Words and letters.
     Lexical,
+    /// Vectors of an embedding model.
+    Embedding,
 }
 
 /// What a stage did.
@@ -106,15 +108,53 @@ pub struct RouteThresholds {
     pub route: f64,
     /// From which probability of being out of scope on nobody does.
     pub out_of_scope: f64,
+    /// From which probability on the agent gets it without a model being asked.
+    pub dispatch: f64,
 }
 
 impl Default for RouteThresholds {
     fn default() -> Self {
-        Self { route: 0.5, out_of_scope: 0.5 }
+        Self { route: 0.5, out_of_scope: 0.5, dispatch: 0.8 }
     }
 }
 
 impl RouteDecision {
+    /// A decision with this outcome, and nothing else said about it.
+    #[must_use]
+    pub fn new(outcome: RouteOutcome, snapshot: Arc<str>) -> Self {
+        Self {
+            outcome,
+            candidates: Vec::new(),
+            out_of_scope: 0.0,
+            stages: Vec::new(),
+            thresholds: RouteThresholds::default(),
+            visible: 0,
+            snapshot,
+        }
+    }
+
+    /// The agents that get the request without a model being asked, each with its part: all of them are sure enough.
+    #[must_use]
+    pub fn clear(&self) -> &[Routed] {
+        match &self.outcome {
+            RouteOutcome::Route { agents } if agents.iter().all(|agent| self.is_clear(agent)) => agents,
+            _ => &[],
+        }
+    }
+
+    /// The agents that the outcome names, best first.
+    pub fn agents(&self) -> impl Iterator<Item = &Routed> {
+        let agents = match &self.outcome {
+            RouteOutcome::Route { agents } | RouteOutcome::Ambiguous { agents, .. } => &agents[..],
+            RouteOutcome::OutOfScope => &[],
+        };
+        agents.iter()
+    }
+
+    fn is_clear(&self, routed: &Routed) -> bool {
+        routed.probability >= self.thresholds.dispatch
+    }
+
     /// The agent that gets the request, if it is one.
     #[must_use]
     pub fn agent(&self) -> Option<&Arc<str>> {
@@ -129,8 +169,31 @@ impl RouteDecision {
 }
 
 impl Routed {
-    pub(super) fn new(agent: Arc<str>, probability: f64) -> Self {
+    /// This agent, for the whole request.
+    #[must_use]
+    pub fn new(agent: Arc<str>, probability: f64) -> Self {
         Self { agent, probability, part: None }
+    }
+
+    /// The same for this part of the request.
+    #[must_use]
+    pub fn with_part(mut self, part: impl Into<String>) -> Self {
+        self.part = Some(part.into());
+        self
+    }
+}
+
+impl RouteCandidate {
+    /// This agent of this domain, which no stage scored yet.
+    pub fn new(agent: Arc<str>, domain: impl Into<String>, probability: f64) -> Self {
+        Self { agent, domain: domain.into(), probability, scores: BTreeMap::new() }
+    }
+}
+
+impl StageTrace {
+    /// What came of this stage, in words.
+    pub fn new(stage: RouteStage, result: impl Into<String>) -> Self {
+        Self { stage, result: result.into() }
     }
 }
 
@@ -151,14 +214,18 @@ impl fmt::Display for RouteOutcome {
 impl fmt::Display for RouteDecision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.outcome)?;
-        let RouteThresholds { route, out_of_scope } = self.thresholds;
+        let RouteThresholds { route, out_of_scope, dispatch } = self.thresholds;
         writeln!(
             f,
             "  snapshot {}, {} agents visible",
             self.snapshot.get(..12).unwrap_or(&self.snapshot),
             self.visible
         )?;
-        writeln!(f, "  routes from {route:.2}, out of scope ({:.2}) from {out_of_scope:.2}", self.out_of_scope)?;
+        let own = self.out_of_scope;
+        writeln!(
+            f,
+            "  routes from {route:.2}, at once from {dispatch:.2}, out of scope ({own:.2}) from {out_of_scope:.2}"
+        )?;
         for StageTrace { stage, result } in &self.stages {
             writeln!(f, "  {stage}: {result}")?;
         }
@@ -185,6 +252,7 @@ impl fmt::Display for RouteStage {
         f.write_str(match self {
             Self::Rules => "rules",
             Self::Lexical => "lexical",
+            Self::Embedding => "embedding",
         })
     }
 }
