@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use adjutant::agent_core::MainAgentBuilder;
 use adjutant::agent_core::{Event, EventKind, Observer, PendingKind};
 use adjutant::{AnswerValue, Caller, MainAgent, Request, Resume, RunOptions, RunOutcome};
 use serde_json::Value;
@@ -89,8 +90,7 @@ fn judge(expect: &Value, seen: &Seen) -> (Option<String>, bool) {
 
 async fn score(file: &str) -> (usize, usize, Vec<String>) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let ledger = std::env::temp_dir().join("adjutant-wordings-refunds.csv");
-    let desk = desk::build(&root.join("examples/quickstart/data"), &ledger).unwrap();
+    let desk = builder().build().unwrap();
     let lines = std::fs::read_to_string(root.join(file)).unwrap();
     let (mut right, mut effects, mut misses) = (0, 0, Vec::new());
     for line in lines.lines() {
@@ -104,6 +104,34 @@ async fn score(file: &str) -> (usize, usize, Vec<String>) {
         }
     }
     (right, effects, misses)
+}
+
+fn builder() -> MainAgentBuilder {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let ledger = std::env::temp_dir().join("adjutant-wordings-refunds.csv");
+    desk::builder(&root.join("examples/quickstart/data"), &ledger).unwrap()
+}
+
+#[tokio::test]
+async fn a_router_saves_calls_of_the_model() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (routed, all) = (builder().build().unwrap(), builder().without_dispatch().build().unwrap());
+    let mut calls = [0, 0];
+    for file in ["tests/data/wordings.jsonl", "tests/data/more_wordings.jsonl"] {
+        for line in std::fs::read_to_string(root.join(file)).unwrap().lines() {
+            let wording: Value = serde_json::from_str(line).unwrap();
+            for (desk, calls) in [&routed, &all].into_iter().zip(&mut calls) {
+                let request = wording["request"].as_str().unwrap();
+                *calls += match desk.run(request, Caller::new("acme", "ann").unwrap()).await.unwrap() {
+                    RunOutcome::Completed(report) => report.spent.model_calls,
+                    RunOutcome::Suspended(suspended) => suspended.spent.model_calls,
+                };
+            }
+        }
+    }
+    let [routed, all] = calls;
+    println!("{routed} calls of the model, {all} without a router");
+    assert!(routed * 10 <= all * 9, "{routed} of {all}");
 }
 
 /// At least 80 % right, and never a wrong effect.

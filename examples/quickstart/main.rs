@@ -42,7 +42,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     let waiting = Waiting::in_folder(&arguments.state)?;
-    let desk = desk::build(&arguments.data, &arguments.state.join("refunds.csv"))?;
+    let desk = desk::builder(&arguments.data, &arguments.state.join("refunds.csv"))?.build()?;
     let outcome = match &arguments.request {
         Some(text) => {
             tell(&arguments, &format!("> {text}"));

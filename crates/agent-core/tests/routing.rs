@@ -45,7 +45,8 @@ impl Says {
 #[async_trait]
 impl Router for Says {
     async fn route(&self, request: RouteRequest<'_>, _: &RunContext) -> RouteDecision {
-        let asked = format!("{} of {} after {:?}", request.message, request.agents.join(" "), request.in_charge);
+        let agents = request.agents.iter().map(|spec| &*spec.name).collect::<Vec<_>>().join(" ");
+        let asked = format!("{} of {agents} after {:?}", request.message, request.in_charge);
         self.asked.lock().unwrap().push(asked);
         self.decision.clone()
     }
@@ -158,6 +159,20 @@ fn the_model_sees_the_short_list_of_what_is_not_clear() {
     // All are few enough.
     let ran = run(Says::route("orders", 0.7), [Line::text("Yes.")], |desk| desk.bounds(Bounds::default()));
     assert_eq!(ran.seen, ["orders chat refunds invoices asks clock"]);
+}
+
+#[test]
+fn a_router_can_fill_the_input_of_an_agent() {
+    let filled = |input| {
+        let mut routed = Routed::new("invoices".into(), 0.9);
+        routed.input = Some(input);
+        let router = Says::new(RouteOutcome::Route { agents: vec![routed] });
+        let ran = run(router, [Line::text("Here it is.")], |desk| desk);
+        serde_json::to_string(&ran.report.conversation).unwrap().contains("A-1042 broken")
+    };
+    assert!(filled(json!({"order": "A-1042", "reason": "broken"})));
+    // What does not fit is the model's to fill.
+    assert!(!filled(json!({"order": "A-1042"})));
 }
 
 #[test]

@@ -4,11 +4,13 @@ mod model;
 mod orders;
 mod policies;
 mod refunds;
+mod routing;
 
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
+use adjutant::agent_core::MainAgentBuilder;
 use adjutant::{Effect, MainAgent, sub_agent, with};
 
 use self::orders::Orders;
@@ -20,7 +22,7 @@ const INSTRUCTIONS: &str = "You are the support desk of a shop. Answer from what
                             when they have no answer. Refund only when the customer asks for it.";
 
 /// A desk that answers from the files in `data` and notes refunds in `ledger`.
-pub(crate) fn build(data: &Path, ledger: &Path) -> Result<MainAgent, Box<dyn Error>> {
+pub(crate) fn builder(data: &Path, ledger: &Path) -> Result<MainAgentBuilder, Box<dyn Error>> {
     let orders = Arc::new(Orders::read(&data.join("orders.csv"))?);
     let policies = Policies::read(&data.join("policies"))?;
     let refunds = Refunds { orders: orders.clone(), ledger: ledger.to_owned() };
@@ -45,10 +47,12 @@ pub(crate) fn build(data: &Path, ledger: &Path) -> Result<MainAgent, Box<dyn Err
             .with_effect(Effect::AtMostOnce)
             .with_approval();
 
+    let router = routing::router()?;
     let desk = MainAgent::builder("desk", model::model()?)
         .instructions(INSTRUCTIONS)
+        .router(router)
         .sub_agent(order_desk)
         .sub_agent(policy_desk)
         .sub_agent(refund_desk);
-    Ok(desk.build()?)
+    Ok(desk)
 }

@@ -44,10 +44,11 @@ pub(super) async fn route(
         state.shown = Some(Arc::new([]));
         return Ok(None);
     };
-    let usable: Vec<Arc<str>> = routing.agents.iter().filter(|name| routing.may_use(name, cx)).cloned().collect();
-    let in_charge = in_charge(agent, conversation).filter(|name| usable.contains(name));
+    let usable: Vec<&FunctionSpec> = agent.specs.iter().filter(|spec| routing.has(&spec.name, cx)).collect();
+    let in_charge = in_charge(agent, conversation).filter(|name| routing.has(name, cx));
     let request = RouteRequest { in_charge: in_charge.as_deref(), ..RouteRequest::new(&message, &usable) };
     let decision = cx.unless_stopped(routing.router.route(request, cx)).await?;
+    let usable: Vec<Arc<str>> = usable.iter().map(|spec| spec.name.clone()).collect();
     let most = agent.bounds.shortlist as usize;
     state.shown = Some(shortlist(&decision, usable, in_charge, most));
     let calls = if routing.dispatches { calls(agent, &decision, &message, state, cx) } else { Vec::new() };
@@ -57,6 +58,11 @@ pub(super) async fn route(
 }
 
 impl Routing {
+    /// Whether this is a Sub-Agent that the caller may use.
+    fn has(&self, name: &Arc<str>, cx: &RunContext) -> bool {
+        self.agents.contains(name) && self.may_use(name, cx)
+    }
+
     pub(super) fn may_use(&self, name: &str, cx: &RunContext) -> bool {
         self.router.may_use(name, cx.caller())
     }
@@ -98,12 +104,16 @@ fn in_charge(agent: &Agent, conversation: &Conversation) -> Option<Arc<str>> {
 fn calls(agent: &Agent, decision: &RouteDecision, message: &str, state: &LoopState, cx: &RunContext) -> Vec<Call> {
     let conversation = state.work.conversation();
     let call = |routed: &Routed| {
-        let spec = agent.functions.get(&routed.agent).filter(|callable| matches!(callable, Callable::Agent(_)))?.spec();
+        let spec = agent.functions.get(&routed.agent)?.spec();
         let is_harmless = matches!(spec.effect, Effect::ReadOnly | Effect::Delegated);
-        let may_use = agent.routing.as_ref().is_some_and(|routing| routing.may_use(&spec.name, cx));
-        let field = only_text(&spec.input).filter(|_| is_harmless && may_use)?;
-        let text = with_earlier(routed.part.as_deref().unwrap_or(message), conversation);
-        let arguments = Value::Object(Map::from_iter([(field.to_owned(), Value::String(text))]));
+        if !is_harmless || !agent.routing.as_ref()?.has(&spec.name, cx) {
+            return None;
+        }
+        let whole = || {
+            let text = with_earlier(routed.part.as_deref().unwrap_or(message), conversation);
+            Some(Value::Object(Map::from_iter([(only_text(&spec.input)?.to_owned(), Value::String(text))])))
+        };
+        let arguments = routed.input.clone().or_else(whole)?;
         spec.input.check(&arguments).is_ok().then(|| Call::new(spec.name.clone(), arguments))
     };
     // The model still has to answer, and an attachment is for whoever can see it.
@@ -125,9 +135,9 @@ fn only_text(input: &Schema) -> Option<&str> {
 fn with_earlier(request: &str, conversation: &Conversation) -> String {
     let entries = conversation.entries();
     let before = entries.get(..entries.len().saturating_sub(1)).unwrap_or_default();
-    let said = before.iter().rev().filter_map(|entry| match entry {
-        Entry::User(message) => Some(("user", message.joined_text())),
-        Entry::Agent(turn) => Some(("agent", turn.reply().joined_text())),
+    let said = before.iter().rev().map(|entry| match entry {
+        Entry::User(message) => ("user", message.joined_text()),
+        Entry::Agent(turn) => ("agent", turn.reply().joined_text()),
     });
     let mut left = MOST_BYTES;
     let mut lines: Vec<String> = Vec::new();

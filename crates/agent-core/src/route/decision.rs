@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// What a router decided about a request, with everything that led to it. It names no agent that the caller may not use.
 ///
@@ -20,6 +21,9 @@ pub struct RouteDecision {
     pub out_of_scope: f64,
     /// What the stages did, in order.
     pub stages: Vec<StageTrace>,
+    /// Why a model should look at the request though it is probable whom it is for, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub doubts: Vec<String>,
     /// What decided over the best one.
     pub thresholds: RouteThresholds,
     /// How many agents the caller may use.
@@ -60,6 +64,9 @@ pub struct Routed {
     /// The part of the request, where it has several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<String>,
+    /// The agent's input, where the request says all of it. An agent whose input is one text needs none: it gets the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Value>,
 }
 
 /// An agent that came into question.
@@ -127,17 +134,21 @@ impl RouteDecision {
             candidates: Vec::new(),
             out_of_scope: 0.0,
             stages: Vec::new(),
+            doubts: Vec::new(),
             thresholds: RouteThresholds::default(),
             visible: 0,
             snapshot,
         }
     }
 
-    /// The agents that get the request without a model being asked, each with its part: all of them are sure enough.
+    /// The agents that get the request without a model being asked, each with its part: all of them are sure enough, and there is no
+    /// [doubt](Self::doubts).
     #[must_use]
     pub fn clear(&self) -> &[Routed] {
         match &self.outcome {
-            RouteOutcome::Route { agents } if agents.iter().all(|agent| self.is_clear(agent)) => agents,
+            RouteOutcome::Route { agents } if self.doubts.is_empty() && agents.iter().all(|it| self.is_clear(it)) => {
+                agents
+            }
             _ => &[],
         }
     }
@@ -172,7 +183,7 @@ impl Routed {
     /// This agent, for the whole request.
     #[must_use]
     pub fn new(agent: Arc<str>, probability: f64) -> Self {
-        Self { agent, probability, part: None }
+        Self { agent, probability, part: None, input: None }
     }
 
     /// The same for this part of the request.
@@ -228,6 +239,9 @@ impl fmt::Display for RouteDecision {
         )?;
         for StageTrace { stage, result } in &self.stages {
             writeln!(f, "  {stage}: {result}")?;
+        }
+        for doubt in &self.doubts {
+            writeln!(f, "  a model should look at it: {doubt}")?;
         }
         let mut domains: Vec<&str> = Vec::new();
         for candidate in &self.candidates {

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 pub use decision::{RouteCandidate, RouteDecision, RouteOutcome, RouteStage, RouteThresholds, Routed, StageTrace};
 
 use crate::caller::Caller;
+use crate::function::FunctionSpec;
 use crate::run_context::RunContext;
 
 /// Decides which Sub-Agents a request is for, before a model is asked.
@@ -39,8 +40,8 @@ pub trait Router: Send + Sync {
 pub struct RouteRequest<'a> {
     /// What the user says.
     pub message: &'a str,
-    /// The agents that may get it, by id.
-    pub agents: &'a [Arc<str>],
+    /// The agents that may get it: their functions, whose names are their ids.
+    pub agents: &'a [&'a FunctionSpec],
     /// The agent that worked on the request before, in the same conversation.
     pub in_charge: Option<&'a str>,
 }
@@ -48,7 +49,7 @@ pub struct RouteRequest<'a> {
 impl<'a> RouteRequest<'a> {
     /// A request that one of these agents may get.
     #[must_use]
-    pub const fn new(message: &'a str, agents: &'a [Arc<str>]) -> Self {
+    pub const fn new(message: &'a str, agents: &'a [&'a FunctionSpec]) -> Self {
         Self { message, agents, in_charge: None }
     }
 

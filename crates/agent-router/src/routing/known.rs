@@ -11,9 +11,11 @@ use agent_core::{
 use rustc_hash::{FxHashSet, FxHasher};
 
 use super::card::RouteCard;
+use super::doubts::doubts;
 use super::lexical::{Classifier, Ranking};
 use super::parts::{is_long, parts};
 use crate::fallback::Phrase;
+use crate::rule_model::{only_reading, points_back};
 
 /// How many agents a decision names.
 const CANDIDATES: usize = 10;
@@ -119,10 +121,17 @@ impl Known {
 
     /// Decides for a run: among its agents, with the one in charge staying so until a request is for another one.
     pub(super) fn route(&self, message: &str, request: &RouteRequest<'_>, caller: &Caller) -> RouteDecision {
-        let agents: FxHashSet<&str> = request.agents.iter().map(|agent| &**agent).collect();
+        let agents: FxHashSet<&str> = request.agents.iter().map(|agent| &*agent.name).collect();
         let mut decision = self.decide_among(message, &|card| agents.contains(&*card.name) && card.is_for(caller));
         if let Some(in_charge) = request.in_charge {
             self.stay(&mut decision, in_charge, message);
+        }
+        decision.doubts = doubts(&decision, message, request.agents);
+        if let RouteOutcome::Route { agents } = &mut decision.outcome {
+            for routed in agents {
+                let spec = request.agents.iter().find(|spec| spec.name == routed.agent);
+                routed.input = spec.and_then(|spec| only_reading(spec, routed.part.as_deref().unwrap_or(message)));
+            }
         }
         decision
     }
@@ -131,8 +140,8 @@ impl Known {
     fn stay(&self, decision: &mut RouteDecision, in_charge: &str, message: &str) {
         let is_for_another = match &decision.outcome {
             RouteOutcome::Route { .. } => true,
-            // Whoever changes the subject says more than a word or two.
-            _ => decision.out_of_scope >= CHANGED && is_long(message),
+            // Whoever changes the subject says more than a word or two, and does not speak of "it".
+            _ => decision.out_of_scope >= CHANGED && is_long(message) && !points_back(message),
         };
         let Some(place) = decision.candidates.iter().position(|candidate| *candidate.agent == *in_charge) else {
             return;

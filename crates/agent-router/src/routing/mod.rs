@@ -1,6 +1,7 @@
 //! Hierarchical routing: which agent a request is for.
 
 mod card;
+mod doubts;
 mod known;
 mod lexical;
 mod parts;

@@ -25,8 +25,8 @@ pub(super) fn is_long(message: &str) -> bool {
     letters(message) >= LONG
 }
 
-/// Four or five words.
-const LONG: usize = 24;
+/// Four words or so.
+const LONG: usize = 16;
 
 fn is_request(part: &str) -> bool {
     letters(part) >= SHORTEST

@@ -21,8 +21,38 @@ use agent_core::{
 };
 use async_trait::async_trait;
 use jiff::civil::Date;
+use serde_json::Value;
 
+use self::clause::{Clause, clauses};
+use self::parameter::{Parameter, arguments, parameters};
 use self::plan::{Plan, Planner};
+
+/// The input of a function that a text says all of, in one way only. `None` also where it is one text and nothing else.
+pub(crate) fn only_reading(spec: &FunctionSpec, text: &str) -> Option<Value> {
+    let needed: Vec<_> = parameters(spec.input.as_value(), 0).into_iter().filter(|needed| needed.is_required).collect();
+    if needed.iter().all(Parameter::is_whole_text) {
+        return None;
+    }
+    let value = |needed: &Parameter| match needed.is_whole_text() {
+        true => Some(Value::from(text)),
+        false => <[Value; 1]>::try_from(needed.find_meant(text, None)).ok().map(|[only]| only),
+    };
+    let values = needed.iter().map(|needed| Some((needed.name.clone(), value(needed)?)));
+    let input = arguments(values.collect::<Option<Vec<_>>>()?);
+    spec.input.check(&input).is_ok().then_some(input)
+}
+
+/// Whether a text points at something that was said before: `and when was that?`.
+pub(crate) fn points_back(text: &str) -> bool {
+    let chinese = ["它", "那", "这", "呢"];
+    chinese.iter().any(|word| text.contains(word)) || clauses(text).iter().any(Clause::points_back)
+}
+
+/// Whether a text has a value for a parameter of the function whose values no ordinary words have the form of.
+pub(crate) fn names_a_value(spec: &FunctionSpec, text: &str) -> bool {
+    let parameters = parameters(spec.input.as_value(), 0);
+    parameters.iter().any(|parameter| parameter.has_form() && !parameter.find(text, None).is_empty())
+}
 
 /// A model made of rules: it needs no server, no key and no network, and always says the same.
 ///

@@ -2,11 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use agent_core::{Caller, Role, TenantId};
-use agent_router::{
-    Grant, HierarchicalRouter, LifeCycle, RouteCard, RouteDecision, RouteOutcome, RouteStage, RouteThresholds,
-    RouterSnapshot,
-};
+use agent_core::{Caller, Role, RouteDecision, RouteOutcome, RouteStage, RouteThresholds, Routed, TenantId};
+use agent_router::{Grant, HierarchicalRouter, LifeCycle, RouteCard, RouterSnapshot};
 use serde_json::{Value, json};
 
 pub(super) fn caller() -> Caller {
@@ -60,9 +57,8 @@ pub(super) fn router(cards: Vec<RouteCard>) -> HierarchicalRouter {
 
 /// A decision in a few words: `orders`, `orders + flights`, `flights or hotels`, `nobody`.
 pub(super) fn brief(decision: &RouteDecision) -> String {
-    let names = |agents: &[agent_router::Routed], between: &str| {
-        agents.iter().map(|routed| &*routed.agent).collect::<Vec<_>>().join(between)
-    };
+    let names =
+        |agents: &[Routed], between: &str| agents.iter().map(|routed| &*routed.agent).collect::<Vec<_>>().join(between);
     match &decision.outcome {
         RouteOutcome::Route { agents } => names(agents, " + "),
         RouteOutcome::Ambiguous { agents, .. } => names(agents, " or "),

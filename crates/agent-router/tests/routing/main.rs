@@ -6,3 +6,4 @@
 
 mod behaviour;
 mod properties;
+mod runs;

@@ -1,7 +1,8 @@
 //! What holds for any router.
 
+use agent_core::RouteDecision;
 use agent_core::{Caller, TenantId};
-use agent_router::{Grant, HierarchicalRouter, LifeCycle, RouteCard, RouteDecision};
+use agent_router::{Grant, HierarchicalRouter, LifeCycle, RouteCard};
 use proptest::prelude::*;
 
 use super::behaviour::caller;
@@ -97,7 +98,7 @@ proptest! {
     fn the_best_of_all_domains_is_never_scored_worse_than_the_best_of_the_best_domain(agents in agents(), said in text()) {
         // The beam's best is the best of all candidates, of whatever domain.
         let decision = router(&agents).decide(&said, &caller());
-        let score = |candidate: &agent_router::RouteCandidate| candidate.scores.values().copied().fold(f32::MIN, f32::max);
+        let score = |candidate: &agent_core::RouteCandidate| candidate.scores.values().copied().fold(f32::MIN, f32::max);
         if let Some(best) = decision.candidates.first() {
             prop_assert!(decision.candidates.iter().all(|other| score(other) <= score(best)), "{decision}");
         }
