@@ -11,7 +11,7 @@ use crate::pending::PendingKind;
 use crate::run_context::RunContext;
 
 /// Decides what happens when an agent cannot do its task: its model failed for good, its answers never fitted, its turns or its
-/// budget ran out. Cancellation and the end of the time are not asked about.
+/// budget or its time ran out. Cancellation is not asked about.
 ///
 /// # Contract
 ///
@@ -26,6 +26,12 @@ pub trait Recovery: Send + Sync {
     ///
     /// The future may be dropped at any await.
     async fn recover(&self, error: &AgentError, conversation: &Conversation, cx: &RunContext) -> Recovered;
+
+    /// Whether it may have an answer, or somebody to ask, so that the [end of the time](RunContext::last_part) is kept for it. An agent
+    /// whose work is not done then has failed as [`TimedOut`](crate::ModelErrorClass::TimedOut).
+    fn needs_time(&self) -> bool {
+        true
+    }
 }
 
 /// What a [`Recovery`] decides.
@@ -51,6 +57,10 @@ impl Recovery for NoRecovery {
     async fn recover(&self, _: &AgentError, _: &Conversation, _: &RunContext) -> Recovered {
         Recovered::Fail
     }
+
+    fn needs_time(&self) -> bool {
+        false
+    }
 }
 
 #[async_trait]
@@ -58,5 +68,9 @@ impl Recovery for NoRecovery {
 impl<T: Recovery + ?Sized> Recovery for Arc<T> {
     async fn recover(&self, error: &AgentError, conversation: &Conversation, cx: &RunContext) -> Recovered {
         (**self).recover(error, conversation, cx).await
+    }
+
+    fn needs_time(&self) -> bool {
+        (**self).needs_time()
     }
 }

@@ -81,8 +81,48 @@ fn every_failure_of_the_task_is_asked_about_and_no_other() {
     assert_eq!(run(model(|| Line::call("x", json!({}))), none), ("run.turn_limit".into(), 1));
     assert_eq!(run(model(|| Line::text("x")), none.with_model_calls(0)), ("budget.exceeded".into(), 1));
     let hangs = model(|| Line::silence().then_hangs());
-    assert_eq!(run(hangs, none.with_time(std::time::Duration::from_secs(1))), ("run.deadline".into(), 0));
+    assert_eq!(run(hangs, none.with_time(std::time::Duration::from_secs(1))), ("run.deadline".into(), 1));
     assert_eq!(run(model(|| Line::silence().then_panics()), none), ("run.panicked".into(), 0));
+}
+
+#[test]
+fn the_end_of_the_time_is_kept_for_recovery() {
+    let run = |agent: agent_core::MainAgentBuilder, recovered: Recovered| {
+        paused(async {
+            let recovery = decides(recovered);
+            let limits = Limits::none().with_time(std::time::Duration::from_secs(20));
+            let desk = agent.recovery(recovery.clone()).limits(limits).build().unwrap();
+            let begun = tokio::time::Instant::now();
+            let said = match desk.run("Go", caller()).await {
+                Ok(outcome) => outcome.to_string(),
+                Err(failure) => failure.code().to_string(),
+            };
+            (said, begun.elapsed().as_millis(), recovery.1.lock().unwrap().clone())
+        })
+    };
+    let hangs = || MainAgent::builder("desk", FnModel::new(|_| Line::silence().then_hangs()));
+    let asked = || vec!["model.timed_out after 1".to_owned()];
+    let answer = || Recovered::Answer("Please call us.".into());
+    assert_eq!(run(hangs(), answer()), ("Please call us.".into(), 18_000, asked()));
+    assert_eq!(run(hangs(), Recovered::Fail), ("run.deadline".into(), 18_000, asked()));
+    // A tool that hangs, and a Sub-Agent of which nothing comes: the call is closed, and the answer follows.
+    let call = || FnModel::new(|_| Line::call("slow", json!({})));
+    let never = || async { std::future::pending::<Result<&str, agent_core::CallError>>().await };
+    let tool = MainAgent::builder("desk", call()).tool(agent_core::tool("slow", "Is slow", never));
+    assert_eq!(run(tool, answer()), ("Please call us.".into(), 18_000, asked()));
+    let helper = MainAgent::builder("slow", FnModel::new(|_| Line::silence().then_hangs())).build().unwrap();
+    let call = FnModel::new(|_| Line::call("slow", json!({"request": "Go"})));
+    let agent = MainAgent::builder("desk", call).sub_agent(helper);
+    assert_eq!(run(agent, answer()), ("Please call us.".into(), 18_000, asked()));
+    // Those who have no answer to give need no time.
+    let model = FnModel::new(|_| Line::silence().then_hangs());
+    let desk = MainAgent::builder("desk", model).limits(Limits::none().with_time(std::time::Duration::from_secs(20)));
+    let took = paused(async {
+        let begun = tokio::time::Instant::now();
+        desk.build().unwrap().run("Go", caller()).await.unwrap_err();
+        begun.elapsed().as_millis()
+    });
+    assert_eq!(took, 20_000);
 }
 
 #[test]

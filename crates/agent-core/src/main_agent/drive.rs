@@ -12,7 +12,7 @@ use super::{act, admit, conclude, fit, route, think};
 use crate::agent_error::AgentError;
 use crate::event::EventKind;
 use crate::message::{CallResult, Reply};
-use crate::model::ModelErrorClass;
+use crate::model::{ModelError, ModelErrorClass};
 use crate::pending::{Answer, AnswerValue, PendingKind};
 use crate::provenance::{Level, Provenance};
 use crate::recovery::Recovered;
@@ -52,7 +52,17 @@ pub(super) async fn live(
     state.take_answers(answers, cx.path()).map_err(|pending| ResumeError::NotPending { pending })?;
     // A person's answer in the agent's place is the last resort.
     let is_last_resort = state.wait.as_ref().is_some_and(|wait| wait.for_recovery);
-    match drive(agent, state, cx).await {
+    let in_time = if agent.recovery.needs_time() { cx.without_last_part() } else { None };
+    match drive(agent, state, in_time.as_ref().unwrap_or(cx)).await {
+        Err(AgentError::Deadline) if in_time.is_some() && !is_last_resort && state.concluded.is_none() => {
+            cx.ensure_may_go_on()?;
+            let late = ModelError::new(ModelErrorClass::TimedOut, "the agent's work was not done in time").into();
+            match Box::pin(recover(agent, state, late, cx)).await {
+                // Nobody has an answer.
+                Err(AgentError::Model(error)) if error.class == ModelErrorClass::TimedOut => Err(AgentError::Deadline),
+                ended => ended,
+            }
+        }
         Err(failed) if can_recover(&failed) && !is_last_resort && state.concluded.is_none() => {
             Box::pin(recover(agent, state, failed, cx)).await
         }

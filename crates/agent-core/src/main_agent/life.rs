@@ -103,7 +103,7 @@ fn time_within(limits: &Limits, saved: &RunState) -> Duration {
     time_of(limits).saturating_sub(used)
 }
 
-fn time_of(limits: &Limits) -> Duration {
+pub(super) fn time_of(limits: &Limits) -> Duration {
     limits.time.unwrap_or(DEFAULT_TIME)
 }
 

@@ -1,10 +1,13 @@
 //! Runs that failed for good: kept as dead letters, and replayed.
 
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::time::{Instant, timeout};
 
 use super::MainAgent;
+use super::life::time_of as time_in;
 use super::options::{Resume, RunOptions};
 use super::outcome::{Failure, RunOutcome};
 use crate::agent_error::AgentError;
@@ -100,7 +103,8 @@ impl MainAgent {
     /// nobody else can replay it; if its process dies, the letter is free again when the run's time is over. A run that is suspended
     /// counts as replayed: its state is the caller's.
     ///
-    /// `by` is of the run's own tenant. The limits of `options` replace the run's own, which an exhausted budget needs.
+    /// `by` is of the run's own tenant. It has all of the run's time once more. The limits of `options` replace the run's own, which an
+    /// exhausted budget needs: what was spent stays spent.
     ///
     /// # Errors
     ///
@@ -119,10 +123,11 @@ impl MainAgent {
             Claim::Replayed => return Err(ReplayError::Replayed),
             Claim::Unknown => return Err(ReplayError::Unknown),
         };
-        let Some(state) = letter.state else {
+        let Some(mut state) = letter.state else {
             settle(&*letters, &tenant, run, token, ClaimEnd::GivenBack).await?;
             return Err(ReplayError::NothingToGoOnFrom);
         };
+        state.time_left = Some(time_in(&state.lease.limits));
         match self.resume(Resume::new(state, by).with_options(options)).await {
             Ok(outcome) => match settle(&*letters, &tenant, run, token, ClaimEnd::Replayed).await {
                 Ok(()) => Ok(outcome),
@@ -175,8 +180,8 @@ async fn settle(
 fn time_of(letter: &DeadLetter, options: &RunOptions) -> Duration {
     let by_deadline = options.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     let by_limits = match &options.limits {
-        Some(limits) => limits.time,
-        None => letter.state.as_ref().and_then(|state| state.time_left()),
+        Some(limits) => Some(time_in(limits)),
+        None => letter.state.as_ref().map(|state| time_in(&state.lease.limits)),
     };
     let time = match (by_deadline, by_limits) {
         (Some(one), Some(other)) => Some(one.min(other)),
@@ -200,9 +205,10 @@ pub(super) async fn keep(letters: &dyn DeadLetters, mut failure: Box<Failure>, c
         Some(state) => letter.with_state(state.clone()),
         None => letter,
     };
-    match timeout(KEEPING, letters.put(letter)).await {
-        Ok(Ok(())) => failure.dead_letter = Some(cx.run_id()),
-        Ok(Err(error)) => tracing::error!(run = %cx.run_id(), code = %error.code(), "a dead letter was not kept"),
+    match timeout(KEEPING, AssertUnwindSafe(letters.put(letter)).catch_unwind()).await {
+        Ok(Ok(Ok(()))) => failure.dead_letter = Some(cx.run_id()),
+        Ok(Err(_panic)) => tracing::error!(run = %cx.run_id(), "the store of dead letters panicked"),
+        Ok(Ok(Err(error))) => tracing::error!(run = %cx.run_id(), code = %error.code(), "a dead letter was not kept"),
         Err(_) => tracing::error!(run = %cx.run_id(), "a dead letter was not kept in time"),
     }
     failure

@@ -49,7 +49,7 @@ pub(super) struct LoopState {
     pub(super) concluded: Option<Concluded>,
     /// The fitted conversation, from `fit` to `think`. Not saved: fitting again gives the same.
     pub(super) fitted: Option<Fitted>,
-    /// Why the conversation is too long, while a plan's rules or person may answer all the same. Not saved, for the same reason.
+    /// Why the conversation is too long, while a plan's rules or person may answer all the same.
     pub(super) unfit: Option<Box<AgentError>>,
 }
 

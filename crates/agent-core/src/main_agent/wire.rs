@@ -9,9 +9,11 @@ use super::call_state::Slot;
 use super::state::{Concluded, Draft, LoopState, Open, Repair, Wait, Work};
 use super::step::Stage;
 use super::table::StepTable;
+use crate::agent_error::AgentError;
 use crate::caller::Caller;
 use crate::conversation::{Conversation, Replied};
 use crate::message::{CallResult, Reply};
+use crate::model::{ModelError, ModelErrorClass};
 use crate::provenance::{Attempted, Provenance};
 
 /// The version of [`Document`].
@@ -43,6 +45,9 @@ struct Document {
     attempts: Vec<Attempted>,
     #[serde(default)]
     overflows: u32,
+    /// Whether the model itself found the conversation too long for the last time.
+    #[serde(default, skip_serializing_if = "is_false")]
+    unfit: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shown: Option<Arc<[Arc<str>]>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -63,6 +68,15 @@ struct DraftDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     replaced: Option<Value>,
     provenance: Provenance,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+fn too_long() -> AgentError {
+    ModelError::new(ModelErrorClass::ContextOverflow, "the conversation is longer than its window").into()
 }
 
 /// The state as a body to save.
@@ -93,6 +107,8 @@ pub(super) fn encode(state: &LoopState, table: &StepTable) -> Result<Value, serd
         attempts_left: state.attempts_left,
         attempts: state.attempts.clone(),
         overflows: state.overflows,
+        // What a context policy says, it says again.
+        unfit: state.unfit.as_ref().is_some_and(|unfit| unfit.is_context_overflow()),
         shown: state.shown.clone(),
         concluded: state.concluded.clone(),
     })
@@ -122,6 +138,7 @@ pub(super) fn decode(body: &Value, table: &StepTable) -> Result<LoopState, Strin
     state.turn_begun = document.turn_begun;
     state.repairs = document.repairs;
     state.overflows = document.overflows;
+    state.unfit = document.unfit.then(|| Box::new(too_long()));
     state.shown = document.shown;
     state.concluded = document.concluded;
     ensure_consistent(&state, table)?;

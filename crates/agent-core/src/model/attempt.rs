@@ -88,8 +88,8 @@ impl Attempt {
         Ok(attempt)
     }
 
-    /// An attempt that needs no budget, of rules that run in process. It takes one of the attempts when it gives an answer, and none
-    /// where none is left: rules answer when nothing else can.
+    /// An attempt that needs no budget and takes none of the attempts, of rules that run in process: they answer when nothing else can.
+    /// Whoever asks them again and again sees to it that this has an end.
     pub fn free(info: &ModelInfo, step: Option<&Arc<str>>, cx: &RunContext) -> Self {
         Self::start(info, step, Tokens::ZERO, None, cx)
     }
@@ -185,10 +185,6 @@ impl Attempt {
             }
         };
         let spent = self.charge(&reply, &finish);
-        if self.reservation.is_none() {
-            // Without this, rules whose answers do not fit would be asked for ever.
-            let _ = self.cx.attempts().take();
-        }
         if reply.is_filtered() {
             self.observe(spent);
             let error = ModelError::new(ModelErrorClass::ContentPolicy, "a content filter stopped the answer");

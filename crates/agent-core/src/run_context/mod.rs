@@ -45,6 +45,10 @@ pub struct RunContext {
     place: Arc<Place>,
 }
 
+/// The bounds of the end of the time that is kept for whoever answers last.
+const LONGEST_PART: Duration = Duration::from_secs(5);
+const SHORTEST_PART: Duration = Duration::from_millis(10);
+
 /// One agent or call of a run.
 struct Place {
     run: Arc<Run>,
@@ -268,6 +272,32 @@ impl RunContext {
     #[must_use]
     pub fn time_left(&self) -> Option<Duration> {
         self.place.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// When the end of the time begins that is kept for whoever answers when nobody else could: a tenth of what is left now, but not
+    /// more than five seconds, and not less than ten milliseconds. `None` without a deadline.
+    #[must_use]
+    pub fn last_part(&self) -> Option<Instant> {
+        let kept = (self.time_left()? / 10).clamp(SHORTEST_PART, LONGEST_PART);
+        self.place.deadline?.checked_sub(kept)
+    }
+
+    /// The same place with its last part of the time kept for somebody else.
+    pub(crate) fn without_last_part(&self) -> Option<Self> {
+        let here = &self.place;
+        let place = Place {
+            run: here.run.clone(),
+            above: Some(here.clone()),
+            origin: here.origin.clone(),
+            agents: here.agents.clone(),
+            policies: here.policies.clone(),
+            lease: here.lease.clone(),
+            deadline: Some(self.last_part()?),
+            cancellation: OnceLock::new(),
+            emitter: here.emitter.clone(),
+            attempts: here.attempts.clone(),
+        };
+        Some(Self { place: Arc::new(place) })
     }
 
     /// Cancelled when the run ends, or the call here is given up, for work that does not stop with the future: threads, spawned

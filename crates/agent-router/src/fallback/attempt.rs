@@ -16,26 +16,28 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::bounds::{After, Bounds, Over};
 use super::chain::{must_stop, stopped};
-use super::model::Plan;
 use super::step::CheckedStep;
 use super::targets::{Pass, Target};
 
-/// A share of a run's time that is shorter than this says nothing about a model that did not answer in it.
-const TELLING: Duration = Duration::from_secs(5);
+/// A call that may be made, of this model.
+pub(super) type Passed = (Arc<Target>, Pass);
 
-/// One attempt of a step, while its answer comes. Dropping it settles the attempt at what came, and teaches nothing.
+/// One attempt of a step, while its answer comes. Dropping it settles the attempt at what came, and teaches nothing but that a model was
+/// silent for long.
 pub(super) struct Live {
     place: usize,
     /// Taken when it ends.
     attempt: Option<Attempt>,
-    pass: Option<Pass>,
+    /// Taken with the verdict on its model.
+    pass: Option<Passed>,
     /// `None` until it is open.
     stream: Option<ModelStream>,
     bounds: Bounds,
     /// Since when the next piece is waited for; since it began, before something was read. `None` while nobody waits.
     since: Option<Instant>,
-    /// The longest time that a piece was waited for, once something was read.
+    /// The longest time that a piece was waited for, once something was read, and all such times together.
     longest_pause: Duration,
+    pauses: Duration,
     /// `None` until something is waited for, as is the next one.
     timer: Option<Pin<Box<Sleep>>>,
     cancelled: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
@@ -64,7 +66,7 @@ pub(super) async fn open(
     step: &CheckedStep,
     place: usize,
     attempt: Attempt,
-    pass: Option<Pass>,
+    pass: Option<Passed>,
     bounds: Bounds,
     request: ChatRequest,
     cx: &RunContext,
@@ -78,6 +80,7 @@ pub(super) async fn open(
         bounds,
         since: Some(bounds.began),
         longest_pause: Duration::ZERO,
+        pauses: Duration::ZERO,
         timer: None,
         cancelled: None,
         committed: false,
@@ -120,6 +123,9 @@ impl Live {
         self.committed = true;
         self.bounds.after = after;
         self.since = None;
+        if let Some((target, _)) = &self.pass {
+            target.heard(Some(self.bounds.began));
+        }
     }
 
     /// Whether there is something to read.
@@ -132,9 +138,17 @@ impl Live {
     }
 
     /// The pass with its target, and what was used, for the verdict.
-    pub(super) fn into_pass(self, plan: &Plan) -> Option<(Arc<Target>, Pass, Tokens)> {
-        let target = plan.steps.get(self.place)?.target.clone()?;
-        Some((target, self.pass?, self.tokens))
+    pub(super) fn take_pass(&mut self) -> Option<(Arc<Target>, Pass, Tokens)> {
+        let (target, pass) = self.pass.take()?;
+        Some((target, pass, self.tokens))
+    }
+
+    /// Ends it with its answer.
+    pub(super) fn answered(mut self) {
+        if let Some((target, pass, tokens)) = self.take_pass() {
+            target.heard(Some(self.bounds.began).filter(|_| !self.committed));
+            target.answered(pass, tokens);
+        }
     }
 
     /// Waits for the next piece.
@@ -159,6 +173,9 @@ impl Live {
         if cx.is_cancelled() {
             return Poll::Ready(Err(self.stop(AgentError::Cancelled)));
         }
+        if self.committed && self.bounds.all.is_some_and(|all| Instant::now() >= all) {
+            return Poll::Ready(Err(self.over(Over::All)));
+        }
         let polled = match (&mut self.stream, &self.attempt) {
             (Some(stream), Some(attempt)) => {
                 let read = AssertUnwindSafe(|| stream.as_mut().poll_next(task));
@@ -169,7 +186,9 @@ impl Live {
         match polled {
             Ok(Poll::Ready(Some(Ok(chunk)))) => {
                 if let Some(since) = self.since.take_if(|_| self.committed) {
-                    self.longest_pause = self.longest_pause.max(since.elapsed());
+                    let pause = since.elapsed();
+                    self.longest_pause = self.longest_pause.max(pause);
+                    self.pauses += pause;
                 }
                 Poll::Ready(Ok(chunk))
             }
@@ -226,7 +245,9 @@ impl Live {
     }
 
     fn settle(&mut self, error: &AgentError) {
-        self.stream = None;
+        // What the stream does when it is dropped is the host's own code.
+        let stream = self.stream.take();
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(stream)));
         if let Some(attempt) = self.attempt.take() {
             self.tokens = attempt.so_far().tokens;
             attempt.fail(error);
@@ -250,24 +271,58 @@ impl Live {
             }
             ready!(timer.as_mut().poll(task));
             if Instant::now() >= at {
-                return Poll::Ready(self.over(over, at.saturating_duration_since(since)));
+                return Poll::Ready(self.over(over));
             }
             timer.as_mut().reset(at);
         }
     }
 
-    /// Ends it since some time is over, in which it was `waited` for.
-    fn over(&mut self, over: Over, waited: Duration) -> Failed {
+    /// Ends it since some time is over.
+    fn over(&mut self, over: Over) -> Failed {
         let (class, message) = match over {
             Over::Deadline => return self.stop(AgentError::Deadline),
             Over::Silence if self.committed => (ModelErrorClass::Stalled, "nothing more came in time"),
             Over::FirstToken | Over::Silence => (ModelErrorClass::FirstTokenTimeout, "nothing came in time"),
             Over::All | Over::Last => (ModelErrorClass::TimedOut, "the answer was not complete in time"),
         };
-        let is_a_share = matches!(over, Over::Silence | Over::Last);
-        // What was over before anybody waited says something about its reader.
-        let marks = if is_a_share { waited >= TELLING } else { !waited.is_zero() };
+        let marks = match over {
+            // A time that the host set for this model, unless it went by while nobody waited.
+            Over::All => {
+                self.committed.then(|| self.pauses + self.waited()).is_none_or(|waited| waited * 2 >= self.age())
+            }
+            Over::FirstToken => true,
+            // A share of the asker's own time says something about a model that was silent for long.
+            _ => self.is_silent(),
+        };
         self.fail(ModelError::new(class, message), marks)
+    }
+
+    fn age(&self) -> Duration {
+        self.bounds.began.elapsed()
+    }
+
+    /// For how long the next piece is waited for.
+    fn waited(&self) -> Duration {
+        self.since.map(|since| since.elapsed()).unwrap_or_default()
+    }
+
+    /// Whether nothing came for so long that it says something about the model.
+    fn is_silent(&self) -> bool {
+        let (Some((target, _)), Some(since)) = (&self.pass, self.since) else { return false };
+        target.is_silent(since, self.longest_pause)
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.settle(&AgentError::Cancelled);
+        // Whoever asked gave up, or had no more time: if it was silent for long, that is what others should know.
+        if self.is_silent()
+            && let Some((target, pass, tokens)) = self.take_pass()
+        {
+            let [first, later] = self.bounds.silence;
+            target.failed(pass, if self.committed { later } else { first }, "model.silent", None, tokens);
+        }
     }
 }
 

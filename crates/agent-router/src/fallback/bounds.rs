@@ -6,15 +6,12 @@ use agent_core::{ModelErrorClass, Restarts};
 use tokio::time::Instant;
 
 use super::chain::Chain;
+use super::follow::after_commit;
 use super::step::CheckedStep;
-use super::table::{FailureClass, FailureRow, NextStep, RunFailureClass};
-
-/// What is kept of a run's time for rules or a person: a tenth, but not more and not less than this.
-const LONGEST_LAST: Duration = Duration::from_secs(5);
-const SHORTEST_LAST: Duration = Duration::from_millis(10);
+use super::table::{FailureClass, FailureRow, Mark, NextStep, RunFailureClass};
 
 /// No more fits into an [`Instant`] on every platform.
-const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+pub(super) const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// How long an attempt may take.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +26,8 @@ pub(super) struct Bounds {
     /// When the run's time is over.
     pub(super) deadline: Option<Instant>,
     pub(super) after: After,
+    /// What a silence says about the model, before something was read and after that.
+    pub(super) silence: [Mark; 2],
 }
 
 /// Who needs some of the run's time, should the attempt fail.
@@ -91,27 +90,31 @@ impl Chain {
             first_token: after(step.first_token),
             all: after(step.time),
             deadline,
-            after: self.after(place, ModelErrorClass::TimedOut.into()),
+            silence: [ModelErrorClass::FirstTokenTimeout, ModelErrorClass::Stalled]
+                .map(|class| self.plan.table.row(class).mark),
+            after: self.after(place, ModelErrorClass::FirstTokenTimeout, |class| self.plan.table.row(class)),
         }
     }
 
     /// Who may follow the step at `place` once something of its answer was read.
     pub(super) fn after_commit(&self, place: usize) -> After {
-        let after = self.after(place, RunFailureClass::AfterCommit.into());
+        let row = self.plan.table.row(RunFailureClass::AfterCommit);
+        let after = self.after(place, ModelErrorClass::Stalled, |class| after_commit(self.plan.table.row(class), row));
         match self.request.restarts {
             Restarts::Allowed => after,
             Restarts::Forbidden => After { model: false, last: self.person_may_answer(RunFailureClass::AfterCommit) },
         }
     }
 
-    fn after(&self, place: usize, class: FailureClass) -> After {
+    /// Who may follow should it be silent for too long, or take too long, by what follows these.
+    fn after(&self, place: usize, silence: ModelErrorClass, row: impl Fn(ModelErrorClass) -> FailureRow) -> After {
         // Without a deadline nobody looks at it.
         if self.last.is_none() {
             return After { model: false, last: false };
         }
-        let row = self.plan.table.row(class);
-        let model = row.next != NextStep::Never && self.attempts_left() > 0 && self.has_fresh_model(place);
-        After { model, last: self.last_may_answer(place, row) }
+        let next = row(silence).next;
+        let model = next != NextStep::Never && self.attempts_left() > 0 && self.has_fresh_successor(place, next);
+        After { model, last: self.last_may_answer(place, row(ModelErrorClass::TimedOut)) }
     }
 
     /// Whether rules or a person may answer in the place of this step.
@@ -127,13 +130,6 @@ impl Chain {
         self.plan.human.is_some() && self.plan.table.row(class).human
     }
 
-    /// When the end of the run's time begins that is kept for rules or a person.
-    pub(super) fn before_last(deadline: Option<Instant>) -> Option<Instant> {
-        let deadline = deadline?;
-        let kept = (deadline.saturating_duration_since(Instant::now()) / 10).clamp(SHORTEST_LAST, LONGEST_LAST);
-        deadline.checked_sub(kept)
-    }
-
     /// Until when models may be asked.
     pub(super) fn models_until(&self) -> Option<Instant> {
         // None has no such place.
@@ -141,6 +137,26 @@ impl Chain {
         let last = self.last?;
         let row = self.plan.table.row(ModelErrorClass::TimedOut);
         if self.last_may_answer(nobody, row) { Some(last) } else { self.cx.deadline() }
+    }
+
+    /// Whether rules or a person may answer while no model can be asked.
+    pub(super) fn others_may_answer_in_place(&self) -> bool {
+        self.last_may_answer(self.plan.steps.len(), self.plan.table.row(ModelErrorClass::NotNow))
+    }
+
+    /// Until when a place within a step's limits is waited for.
+    pub(super) fn seat_until(&self, place: usize) -> Option<Instant> {
+        if self.has_fresh_model(place) { Some(self.patience()) } else { self.models_until() }
+    }
+
+    /// Until when budget is waited for that others hold. Where nobody else is there, they will give it back.
+    pub(super) fn budget_until(&mut self, place: usize) -> Option<Instant> {
+        let until = self.seat_until(place);
+        if self.has_fresh_model(place) || !self.others_may_answer_in_place() {
+            return until;
+        }
+        let longest = self.longest_wait();
+        Some(until.map_or(longest, |until| until.min(longest)))
     }
 
     /// Until when a step is waited for while another one could answer: not long, and no more than half of the time.

@@ -62,6 +62,9 @@ impl BreakerSettings {
         if !(1..=self.window).contains(&self.minimum_calls) {
             return Err(InvalidValue::new("minimum_calls", self.minimum_calls, "at least 1, at most `window`"));
         }
+        if self.window_ms == 0 {
+            return Err(InvalidValue::new("window_ms", 0, "at least 1"));
+        }
         if !(1..=100).contains(&self.failures_percent) {
             return Err(InvalidValue::new("failures_percent", self.failures_percent, "1 to 100"));
         }

@@ -13,14 +13,13 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, Stream, StreamExt};
 use tokio::time::{Instant, timeout_at};
 
-use super::attempt::{Live, Read, open};
+use super::attempt::{Live, Passed, Read, open};
 use super::choose::Chosen;
 use super::limiter::Place;
 use super::model::Plan;
 use super::progress::Progress;
 use super::step::CheckedStep;
 use super::table::{FailureClass, RunFailureClass};
-use super::targets::Pass;
 
 /// One request on its way down the plan.
 pub(super) struct Chain {
@@ -38,6 +37,8 @@ pub(super) struct Chain {
     pub(super) last: Option<Instant>,
     /// Until when is waited while no step can be asked. Set by the first such wait.
     pub(super) wait_until: Option<Instant>,
+    /// Whether a step was put off since others hold the budget.
+    pub(super) waits_for_budget: bool,
     /// Why the request went past a step, last.
     pub(super) cause: Option<FailureClass>,
     /// What the last attempt failed with.
@@ -65,9 +66,10 @@ impl Chain {
             order: (0..plan.steps.len()).collect(),
             plan,
             request,
-            last: Self::before_last(cx.deadline()),
+            last: cx.last_part(),
             again: None,
             wait_until: None,
+            waits_for_budget: false,
             cause,
             failed: None,
             restart: false,
@@ -98,9 +100,7 @@ impl Chain {
         let failed = match read {
             Ok(Read::More(chunk)) => return Poll::Ready(Ok(Some(chunk))),
             Ok(Read::Complete(finish)) => {
-                if let Some(live) = self.live.take() {
-                    self.answered(live);
-                }
+                self.live.take().into_iter().for_each(Live::answered);
                 return Poll::Ready(Ok(Some(Chunk::Finish(finish))));
             }
             Err(failed) => failed,
@@ -139,7 +139,7 @@ impl Chain {
                 Ok(Read::Complete(finish)) => {
                     held.push_back(Chunk::Finish(finish));
                     self.commit(held);
-                    self.answered(live);
+                    live.answered();
                     return Ok(true);
                 }
                 Err(failed) => return self.give_up(live, failed).map(|()| false),
@@ -154,28 +154,39 @@ impl Chain {
         step: &CheckedStep,
         seat: Option<Place>,
         request: &mut ChatRequest,
-    ) -> Result<Option<(Attempt, Option<Pass>)>, ModelError> {
+    ) -> Result<Option<(Attempt, Option<Passed>)>, ModelError> {
         let Some((target, seat)) = step.target.as_ref().zip(seat) else {
             return Ok(Some((Attempt::free(step.info(), Some(&step.name), &self.cx), None)));
         };
-        let (reservation, seat) = match reserve(step, seat, request, self.models_until(), &self.cx).await {
-            Ok(reserved) => reserved,
+        let until = self.budget_until(place);
+        let (reservation, seat) = match reserve(step, seat, request, until, &self.cx).await {
+            Ok(Some(reserved)) => reserved,
+            Ok(None) => {
+                self.ensure_may_go_on()?;
+                self.waits_for_budget = true;
+                self.put_off(place, step, "step.budget_held", None);
+                return Ok(None);
+            }
             Err(error) => return self.refused(place, error).map(|()| None),
         };
         let seat = match seat {
             Some(seat) => Ok(seat),
-            None => target.seat(&self.cx.caller().tenant, self.tokens(step), Some(Instant::now())).await,
+            // Whoever has the place waits for nothing.
+            None => {
+                let seat = target.seat(&self.cx.caller().tenant, self.tokens(step), self.seat_until(place));
+                self.cx.unless_stopped(seat).await.map_err(|_| stopped())?
+            }
         };
         // Only now, since others may not wait for the budget of this run when it is the one that probes.
         let pass = match seat.and_then(|seat| target.pass(seat)) {
             Ok(pass) => pass,
             Err(left_out) => {
-                self.skipped(place, step, ModelErrorClass::NotNow, left_out.code);
+                self.put_off(place, step, left_out.code, left_out.ready_at);
                 return Ok(None);
             }
         };
         match Attempt::begin(step.info(), Some(&step.name), request, reservation, &self.cx) {
-            Ok(attempt) => Ok(Some((attempt, Some(pass)))),
+            Ok(attempt) => Ok(Some((attempt, Some((target.clone(), pass))))),
             Err(error) => {
                 pass.unused();
                 self.refused(place, error).map(|()| None)
@@ -190,39 +201,29 @@ impl Chain {
         }
         self.ready.extend(held);
     }
-
-    fn answered(&self, live: Live) {
-        if let Some((target, pass, tokens)) = live.into_pass(&self.plan) {
-            target.answered(pass, tokens);
-        }
-    }
 }
 
 /// Reserves budget for a call that has a place. Where others hold the budget it is waited for, until `until`, and they may have the place.
+/// `None` when they hold it for longer.
 async fn reserve(
     step: &CheckedStep,
     seat: Place,
     request: &mut ChatRequest,
     until: Option<Instant>,
     cx: &RunContext,
-) -> Result<(Reservation, Option<Place>), AgentError> {
+) -> Result<Option<(Reservation, Option<Place>)>, AgentError> {
     let mut reserving = pin!(Attempt::reserve(step.info(), request, cx));
     let reserved = reserving.as_mut().now_or_never();
     if let Some(Ok(reservation)) = reserved {
-        return Ok((reservation, Some(seat)));
+        return Ok(Some((reservation, Some(seat))));
     }
     seat.unsent();
     let reserved = match (reserved, until) {
-        (Some(reserved), _) => Ok(reserved),
-        // Not in the time that is kept for rules or a person.
-        (None, Some(until)) => timeout_at(until, reserving).await,
-        (None, None) => Ok(reserving.await),
+        (Some(reserved), _) => Some(reserved),
+        (None, Some(until)) => timeout_at(until, reserving).await.ok(),
+        (None, None) => Some(reserving.await),
     };
-    match reserved {
-        Ok(reserved) => Ok((reserved?, None)),
-        Err(_) if must_stop(cx) => Err(stopped().into()),
-        Err(_) => Err(ModelError::new(ModelErrorClass::NotNow, "others hold the budget").into()),
-    }
+    Ok(reserved.transpose()?.map(|reservation| (reservation, None)))
 }
 
 /// The answer, piece by piece.
@@ -244,6 +245,8 @@ impl Stream for Chunks {
         loop {
             let read = match &mut self.state {
                 State::Done => return Poll::Ready(None),
+                // Whoever reads slowly may have missed it.
+                State::Reading(chain) if must_stop(&chain.cx) => Err(stopped()),
                 State::Descending(descending) => match ready!(descending.as_mut().poll(task)) {
                     Ok(chain) => {
                         self.state = State::Reading(chain);

@@ -6,10 +6,12 @@ use agent_core::{ModelError, ModelErrorClass, RunContext, Tokens};
 use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 
+use super::bounds::A_YEAR;
 use super::chain::{Chain, must_stop, stopped};
+use super::follow::may_follow;
 use super::limiter::Place;
 use super::step::CheckedStep;
-use super::table::{FailureClass, RunFailureClass};
+use super::table::{FailureClass, NextStep, RunFailureClass};
 use super::targets::LeftOut;
 
 /// How long is waited for a verdict that somebody else is about to get.
@@ -100,11 +102,7 @@ impl Chain {
         let tokens = self.tokens(step);
         let admitted = match target.check() {
             Ok(()) => {
-                let until = match target.is_limited() {
-                    true if self.has_fresh_model(place) => Some(self.patience()),
-                    true => self.models_until(),
-                    false => None,
-                };
+                let until = if target.is_limited() { self.seat_until(place) } else { None };
                 let seat = target.seat(&self.cx.caller().tenant, tokens, until);
                 self.cx.unless_stopped(seat).await.map_err(|_| stopped())?
             }
@@ -123,6 +121,14 @@ impl Chain {
         Ok(Looked::Later(self.spread(ready_at.unwrap_or_else(|| Instant::now() + VERDICT))))
     }
 
+    /// Leaves a step out that could not be asked after all, until it may be different.
+    pub(super) fn put_off(&mut self, place: usize, step: &CheckedStep, code: &'static str, ready_at: Option<Instant>) {
+        self.skipped(place, step, ModelErrorClass::NotNow, code);
+        if let Some(progress) = self.progress.get_mut(place) {
+            progress.not_before = Some(ready_at.unwrap_or_else(|| Instant::now() + VERDICT));
+        }
+    }
+
     /// How many tokens a step will probably take.
     pub(super) fn tokens(&self, step: &CheckedStep) -> Tokens {
         self.input.plus(self.request.max_output.or(step.info().max_output).unwrap_or_default())
@@ -131,6 +137,12 @@ impl Chain {
     /// Whether another model than this one could be asked now and was not yet.
     pub(super) fn has_fresh_model(&self, but: usize) -> bool {
         self.fresh_models(but).next().is_some()
+    }
+
+    /// Whether another model could follow a failure of this one, by what its row says of the next.
+    pub(super) fn has_fresh_successor(&self, place: usize, next: NextStep) -> bool {
+        let Some(failed) = self.plan.steps.get(place) else { return false };
+        self.fresh_models(place).any(|step| may_follow(failed, step, next))
     }
 
     /// The models, but for this one, that could be asked now and were not yet.
@@ -166,6 +178,11 @@ impl Chain {
         };
         if replaces {
             self.cause = Some(class.into());
+        }
+        let next = self.plan.table.row(class).next;
+        // A window that is known says nothing about those that are not.
+        if next != NextStep::LargerWindow {
+            self.restrict(place, next);
         }
         let Some(progress) = self.progress.get_mut(place) else { return };
         if progress.told.replace(code) == Some(code) {
@@ -258,9 +275,15 @@ impl Chain {
 
     /// The same, for waiting while no step can be asked.
     fn fits_waiting(&mut self, at: Instant) -> bool {
-        let longest = Duration::from_millis(self.plan.waits.longest_ms);
-        let until = *self.wait_until.get_or_insert_with(|| Instant::now() + longest);
-        at <= until && self.fits(at)
+        // Budget that others hold comes back, and nobody else is there.
+        let is_worth_it = self.waits_for_budget && !self.others_may_answer_in_place();
+        (is_worth_it || at <= self.longest_wait()) && self.fits(at)
+    }
+
+    /// Until when is waited, all together, while no step can be asked.
+    pub(super) fn longest_wait(&mut self) -> Instant {
+        let longest = Duration::from_millis(self.plan.waits.longest_ms).min(A_YEAR);
+        *self.wait_until.get_or_insert_with(|| Instant::now() + longest)
     }
 }
 

@@ -27,7 +27,7 @@ impl Chain {
     }
 
     /// An attempt that failed: what is learnt from it, and what may follow.
-    pub(super) fn give_up(&mut self, live: Live, failed: Failed) -> Result<(), ModelError> {
+    pub(super) fn give_up(&mut self, mut live: Live, failed: Failed) -> Result<(), ModelError> {
         let (error, marks) = (*failed.error, failed.marks);
         let place = live.place();
         if self.plan.steps.get(place).is_some_and(|step| !step.is_model()) && error.class != ModelErrorClass::Stopped {
@@ -40,7 +40,7 @@ impl Chain {
         } else {
             (error.class.into(), of_class)
         };
-        if let Some((target, pass, tokens)) = live.into_pass(&self.plan).filter(|_| marks) {
+        if marks && let Some((target, pass, tokens)) = live.take_pass() {
             target.failed(pass, row.mark, error.code().as_str(), error.retry_after, tokens);
         }
         if error.class == ModelErrorClass::Stopped {
@@ -182,7 +182,7 @@ impl Chain {
 
 /// What follows a failure after somebody has read the beginning. Where its own row has no next model, the request was at fault: then
 /// this has none either, and says nothing about the model.
-fn after_commit(of_class: FailureRow, after: FailureRow) -> FailureRow {
+pub(super) fn after_commit(of_class: FailureRow, after: FailureRow) -> FailureRow {
     let after = after.with_again(0, Wait::No);
     match (of_class.next, of_class.mark) {
         (NextStep::Never, mark) => after.with_next(NextStep::Never).with_mark(mark),
@@ -192,7 +192,7 @@ fn after_commit(of_class: FailureRow, after: FailureRow) -> FailureRow {
 }
 
 /// Whether a model may be asked after a failure of another one.
-fn may_follow(failed: &CheckedStep, step: &CheckedStep, next: NextStep) -> bool {
+pub(super) fn may_follow(failed: &CheckedStep, step: &CheckedStep, next: NextStep) -> bool {
     let (failed_info, info) = (failed.info(), step.info());
     match next {
         NextStep::Never => false,

@@ -32,6 +32,7 @@ use super::targets::Targets;
 /// - Rules need no attempt and no budget, so that they can answer when nothing of these is left.
 /// - It never suspends and never shortens a conversation: it fails as [`NeedsHuman`](agent_core::ModelErrorClass::NeedsHuman) or
 ///   [`ContextOverflow`](agent_core::ModelErrorClass::ContextOverflow), and the Main Agent does that.
+/// - Whoever holds a stream and does not read it keeps the place of its call.
 /// - A model that panics has failed as [`Panicked`](agent_core::ModelErrorClass::Panicked), and the next one is asked.
 ///
 /// ```
@@ -184,7 +185,7 @@ impl FallbackBuilder {
     ///
     /// # Errors
     ///
-    /// [`InvalidValue`] for a plan with neither a step nor a person, for two steps of one name, for a step that is a plan itself, and for limits that
+    /// [`InvalidValue`] for a plan with neither a step nor a person, for a blank name or question, for a time of zero, for two steps of one name, for a step that is a plan itself, and for limits that
     /// differ from those of another step with the same model and credential.
     pub fn build(self) -> Result<FallbackModel, InvalidValue> {
         let Self { name, steps, human, table, waits, targets, seed } = self;
@@ -198,6 +199,10 @@ impl FallbackBuilder {
         }
         if steps.is_empty() && human.is_none() {
             return Err(InvalidValue::new("steps", 0, "at least one, or a person"));
+        }
+        let texts = [("name", Some(&name)), ("human", human.as_ref())];
+        if let Some((field, text)) = texts.iter().find(|(_, text)| text.is_some_and(|text| text.trim().is_empty())) {
+            return Err(InvalidValue::new(*field, text.map_or("", |text| &**text), "a text that is not blank"));
         }
         let info = info_of(name, &steps);
         let random = Mutex::new(seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed));

@@ -171,6 +171,11 @@ impl Recovery for TableRecovery {
             _ => Recovered::Fail,
         }
     }
+
+    fn needs_time(&self) -> bool {
+        let row = self.table.row(ModelErrorClass::TimedOut);
+        (row.rules && !self.rules.is_empty()) || (row.human && self.human.is_some())
+    }
 }
 
 /// What rules answer, unless they panic, or take more than half of the time that is left: others and a person come after them.

@@ -123,6 +123,11 @@ impl CheckedStep {
                 return Err(InvalidValue::new(field, text, "a name"));
             }
         }
+        for (field, time) in [("first_token", first_token), ("time", time)] {
+            if time.is_some_and(|time| time.is_zero()) {
+                return Err(InvalidValue::new(format!("{name}: {field}"), "0", "a time in which something can come"));
+            }
+        }
         let target = match info.level {
             Level::Model => Some(targets.target(info, &credential, &limits)?),
             _ => None,

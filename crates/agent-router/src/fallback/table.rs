@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use agent_core::{AgentError, ModelErrorClass};
-use serde::{Deserialize, Serialize};
+use serde::de::value::StrDeserializer;
+use serde::de::{Error, IntoDeserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// What follows each kind of failure, as data: a host can print it, change rows, and keep it in its configuration.
 ///
@@ -46,7 +48,7 @@ pub struct FailureRow {
     pub again: Again,
     /// Which other models may be asked after that.
     pub next: NextStep,
-    /// Whether rules may answer when no model is left.
+    /// Whether rules may answer: in their place among the steps, when those before them cannot.
     pub rules: bool,
     /// Whether a person may be asked when nothing else is left.
     pub human: bool,
@@ -114,7 +116,7 @@ pub enum Mark {
 }
 
 /// A kind of failure: a model's, or a run's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(untagged)]
 #[non_exhaustive]
 pub enum FailureClass {
@@ -215,6 +217,17 @@ impl FailureRow {
 impl Again {
     /// Never.
     pub const NEVER: Self = Self { times: 0, wait: Wait::No };
+}
+
+/// By the word of the class.
+impl<'de> Deserialize<'de> for FailureClass {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        let read = || -> StrDeserializer<'_, D::Error> { word.as_str().into_deserializer() };
+        let of_model = ModelErrorClass::deserialize(read()).map(Self::Model);
+        let class = of_model.or_else(|_| RunFailureClass::deserialize(read()).map(Self::Run));
+        class.map_err(|_| D::Error::custom(format!("there is no class of failures `{word}`")))
+    }
 }
 
 impl From<ModelErrorClass> for FailureClass {

@@ -176,6 +176,7 @@ impl Targets {
             attempts: AtomicU64::new(0),
             skips: AtomicU64::new(0),
             bad_answers: AtomicU64::new(0),
+            silence: Mutex::default(),
         });
         table.targets.insert(key, target.clone());
         Ok(target)
@@ -222,7 +223,21 @@ pub(super) struct Target {
     attempts: AtomicU64,
     skips: AtomicU64,
     bad_answers: AtomicU64,
+    silence: Mutex<Silence>,
 }
+
+/// For how long a model is silent before it says something.
+#[derive(Debug, Default)]
+struct Silence {
+    /// How long was waited for it, all together, by those who gave up since something was heard of it, and until when.
+    waited: Duration,
+    until: Option<Instant>,
+    /// What it took to begin an answer lately, at most.
+    usual: Duration,
+}
+
+/// A silence that is shorter than this says nothing about a model.
+const TELLING: Duration = Duration::from_secs(5);
 
 /// The code of a step that was asked too often.
 pub(super) const COOLING: &str = "step.cooling";
@@ -329,6 +344,34 @@ impl Target {
         if pass.permit.give(Verdict::Alive) {
             self.tell_breaker(BreakerState::Closed);
         }
+    }
+
+    /// Notes a sign of life: the beginning of an answer to a call that began then, or something later.
+    pub(super) fn heard(&self, began: Option<Instant>) {
+        let mut silence = self.silence();
+        (silence.waited, silence.until) = (Duration::ZERO, None);
+        if let Some(began) = began {
+            silence.usual = (silence.usual / 10 * 9).max(began.elapsed());
+        }
+    }
+
+    /// Whether it was silent for so long that it is not just slow, for somebody who gives up now and waited since then: longer than is
+    /// telling, and than the double of what it took lately, and of how it paused before. The time that others waited counts as well,
+    /// since something was heard of it.
+    pub(super) fn is_silent(&self, since: Instant, longest_pause: Duration) -> bool {
+        let mut silence = self.silence();
+        let now = Instant::now();
+        if now.saturating_duration_since(since) <= silence.usual {
+            return false;
+        }
+        let from = silence.until.map_or(since, |until| until.max(since));
+        silence.waited += now.saturating_duration_since(from);
+        silence.until = Some(now);
+        silence.waited >= TELLING.max(silence.usual * 2).max(longest_pause * 2)
+    }
+
+    fn silence(&self) -> MutexGuard<'_, Silence> {
+        self.silence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts an answer that was not good enough.

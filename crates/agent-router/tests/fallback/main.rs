@@ -7,6 +7,7 @@ mod golden;
 mod hosts;
 mod invariants;
 mod marks;
+mod neighbours;
 mod order;
 mod script;
 mod shares;

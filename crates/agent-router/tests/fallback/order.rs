@@ -358,6 +358,7 @@ fn settings_with_which_a_breaker_never_opens_are_refused() {
         Targets::new(settings).unwrap_err().to_string()
     };
     assert_eq!(refused(json!({"minimum_calls": 21})), "minimum_calls is \"21\", expected at least 1, at most `window`");
+    assert_eq!(refused(json!({"window_ms": 0})), "window_ms is \"0\", expected at least 1");
     assert_eq!(refused(json!({"window": 0})), "window is \"0\", expected at least 1");
     assert_eq!(refused(json!({"failures_percent": 101})), "failures_percent is \"101\", expected 1 to 100");
     assert!(refused(json!({"failures_percent": 0})).starts_with("failures_percent"));

@@ -87,6 +87,17 @@ impl Queue {
         self.remove(&tenant, id)
     }
 
+    /// Takes out the newest waiter of the tenant that has most of them, if that is two more than `tenant` has.
+    pub(super) fn drop_newest_of_most(&mut self, tenant: &TenantId) -> Option<Waiter> {
+        let own = self.turns.get(tenant).and_then(|turn| self.lanes.get(turn)).map_or(0, |lane| lane.waiters.len());
+        let most = self.lanes.values_mut().max_by_key(|lane| lane.waiters.len())?;
+        if most.waiters.len() < own + 2 {
+            return None;
+        }
+        self.len -= 1;
+        most.waiters.pop_back()
+    }
+
     pub(super) fn find_mut(&mut self, tenant: &TenantId, id: WaiterId) -> Option<&mut Waiter> {
         let lane = self.lanes.get_mut(self.turns.get(tenant)?)?;
         let index = lane.waiters.binary_search_by_key(&id, |waiter| waiter.id).ok()?;

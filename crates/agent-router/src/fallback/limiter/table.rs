@@ -103,15 +103,26 @@ impl Table {
             return Ok(Asked::Granted);
         }
         let wait = self.ready_in(tenant, tokens);
-        let is_full = self.queue.len() >= self.limits.queue as usize;
         let left = deadline.saturating_duration_since(self.now);
-        if is_full || left.is_zero() || wait > left {
+        if left.is_zero() || wait > left || !self.has_room_for(tenant) {
             return Err(Busy::for_at_least(wait));
         }
         let id = self.next_waiter;
         self.next_waiter += 1;
         self.queue.push(tenant, Waiter { id, tokens, deadline, wakes_at: deadline, waker: None });
         Ok(Asked::Queued(id))
+    }
+
+    /// Whether a call of `tenant` may wait. A full queue makes room for a tenant by refusing the newest call of the one that waits with
+    /// most: nobody fills it for all others.
+    fn has_room_for(&mut self, tenant: &TenantId) -> bool {
+        if self.queue.len() < self.limits.queue as usize {
+            return true;
+        }
+        let refused = self.queue.drop_newest_of_most(tenant);
+        let has_room = refused.is_some();
+        self.woken.extend(refused.and_then(|waiter| waiter.waker));
+        has_room
     }
 
     /// Tells a waiter how it stands: it leaves the table with a place or a refusal, or `waker` is woken when that changes.
