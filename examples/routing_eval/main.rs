@@ -96,7 +96,7 @@ fn answer(router: &HierarchicalRouter, train: &Part, request: &str, right: Optio
     Answer {
         is_in_scope: right.is_some(),
         rank,
-        is_domain_right: best.zip(right).is_some_and(|(best, right)| best.domain == domain_of(right)),
+        is_domain_right: best.zip(right).is_some_and(|(best, right)| *best.domain == *domain_of(right)),
         right: best.map_or(0.0, |best| best.probability),
         out_of_scope: decision.out_of_scope,
         is_clear: decision.agent().is_some(),

@@ -76,7 +76,7 @@ pub struct RouteCandidate {
     /// The agent.
     pub agent: Arc<str>,
     /// Its domain: `support/returns`.
-    pub domain: String,
+    pub domain: Arc<str>,
     /// How probable it is that this is right, from 0 to 1.
     pub probability: f64,
     /// What each stage gave it. Scores of different stages cannot be compared.
@@ -196,7 +196,7 @@ impl Routed {
 
 impl RouteCandidate {
     /// This agent of this domain, which no stage scored yet.
-    pub fn new(agent: Arc<str>, domain: impl Into<String>, probability: f64) -> Self {
+    pub fn new(agent: Arc<str>, domain: impl Into<Arc<str>>, probability: f64) -> Self {
         Self { agent, domain: domain.into(), probability, scores: BTreeMap::new() }
     }
 }
@@ -251,7 +251,7 @@ impl fmt::Display for RouteDecision {
         }
         for domain in domains {
             writeln!(f, "  {}", if domain.is_empty() { "(no domain)" } else { domain })?;
-            for candidate in self.candidates.iter().filter(|candidate| candidate.domain == domain) {
+            for candidate in self.candidates.iter().filter(|candidate| *candidate.domain == *domain) {
                 let scores = candidate.scores.iter().map(|(stage, score)| format!("{stage} {score:.2}"));
                 let scores = scores.collect::<Vec<_>>().join(", ");
                 writeln!(f, "    {:24} {:.3}  {scores}", candidate.agent, candidate.probability)?;

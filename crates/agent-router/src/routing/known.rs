@@ -1,14 +1,14 @@
 //! What a router knows, and what follows from it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::Hasher;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use agent_core::{
     Caller, InvalidValue, RouteCandidate, RouteDecision, RouteOutcome, RouteRequest, RouteStage, RouteThresholds,
     Routed, StageTrace,
 };
-use rustc_hash::{FxHashSet, FxHasher};
+use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use super::card::RouteCard;
 use super::doubts::doubts;
@@ -38,7 +38,7 @@ pub(super) struct Known {
     pub(super) classifier: Classifier,
     /// By class.
     pub(super) cards: Vec<Option<Entry>>,
-    pub(super) classes: HashMap<Arc<str>, u32>,
+    pub(super) classes: FxHashMap<Arc<str>, u32>,
     /// By domain; the one of no domain is everybody's.
     pub(super) thresholds: BTreeMap<String, RouteThresholds>,
 }
@@ -47,22 +47,31 @@ pub(super) struct Known {
 #[derive(Clone)]
 pub(super) struct Entry {
     pub(super) card: Arc<RouteCard>,
+    domain: Arc<str>,
     triggers: Arc<[Phrase]>,
     /// Its examples, as hashes of their letters.
-    examples: Arc<BTreeSet<u64>>,
+    examples: Arc<FxHashSet<u64>>,
+    /// A hash of all that it is told apart by.
+    content: u64,
 }
 
 impl Entry {
     pub(super) fn new(card: RouteCard) -> Result<Self, InvalidValue> {
         let triggers = Phrase::compile(&card.triggers, &format!("{}: triggers", card.name))?;
-        let examples = card.examples.iter().map(|example| letters(example)).collect::<BTreeSet<u64>>();
-        Ok(Self { card: Arc::new(card), triggers: triggers.into(), examples: examples.into() })
+        let examples = card.examples.iter().map(|example| letters(example)).collect::<FxHashSet<u64>>();
+        let mut hasher = FxHasher::default();
+        (&card.description, &card.examples, &card.tools).hash(&mut hasher);
+        let content = hasher.finish();
+        let domain = card.domain.join("/").into();
+        Ok(Self { card: Arc::new(card), domain, triggers: triggers.into(), examples: examples.into(), content })
     }
 
     /// Whether nothing but the name tells them apart.
     fn is_twin_of(&self, other: &Self) -> bool {
-        (&self.card.description, &self.card.examples, &self.card.tools)
-            == (&other.card.description, &other.card.examples, &other.card.tools)
+        let (card, other_card) = (&self.card, &other.card);
+        self.content == other.content
+            && (&card.description, &card.examples, &card.tools)
+                == (&other_card.description, &other_card.examples, &other_card.tools)
     }
 }
 
@@ -234,9 +243,9 @@ impl Known {
         let left = (1.0 - right - out_of_scope).max(0.0);
         let agents = ranking.agents.iter().enumerate();
         let candidates = agents.filter_map(|(rank, (class, score))| {
-            let card = &self.card(*class)?.card;
+            let known = self.card(*class)?;
             let probability = if rank == 0 { right } else { (left * weigh(*score) / others).min(right) };
-            let mut candidate = RouteCandidate::new(card.name.clone(), card.domain.join("/"), probability);
+            let mut candidate = RouteCandidate::new(known.card.name.clone(), known.domain.clone(), probability);
             candidate.scores.insert(RouteStage::Lexical, *score);
             Some(candidate)
         });
@@ -253,7 +262,7 @@ impl Known {
             let place = candidates.iter().position(|candidate| candidate.agent == known.card.name);
             let mut candidate = place
                 .map(|place| candidates.remove(place))
-                .unwrap_or_else(|| RouteCandidate::new(known.card.name.clone(), known.card.domain.join("/"), 0.0));
+                .unwrap_or_else(|| RouteCandidate::new(known.card.name.clone(), known.domain.clone(), 0.0));
             candidate.probability = 1.0 / triggered.len() as f64;
             candidate.scores.insert(RouteStage::Rules, 1.0);
             candidates.insert(0, candidate);
@@ -328,7 +337,7 @@ impl Known {
             let ranking = self.classifier.rank(part, 2, visible);
             let probability = self.classifier.probabilities(&ranking).right;
             let best = self.card(ranking.agents.first()?.0)?;
-            if probability < SURE_PART.max(self.thresholds_of(&best.card.domain.join("/")).route) {
+            if probability < SURE_PART.max(self.thresholds_of(&best.domain).route) {
                 return None;
             }
             match agents.iter_mut().find(|routed| routed.agent == best.card.name) {

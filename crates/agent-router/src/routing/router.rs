@@ -1,10 +1,12 @@
 //! The router: who may be asked, who is asked, and what it learns.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use agent_core::{Caller, InvalidValue, RouteDecision, RouteRequest, RouteThresholds, Router, RunContext, async_trait};
+
+use rustc_hash::FxHashMap;
 
 use super::card::{LifeCycle, RouteCard};
 use super::known::{Entry, Known};
@@ -104,7 +106,7 @@ impl RouterBuilder {
         let agents: Vec<Labelled> = cards.iter().map(labelled).collect();
         let classifier = Classifier::train(&agents, &out_of_scope);
         let digest = extended("", &(&cards, &out_of_scope));
-        let mut known = Known { digest, classifier, cards: Vec::new(), classes: HashMap::new(), thresholds };
+        let mut known = Known { digest, classifier, cards: Vec::new(), classes: FxHashMap::default(), thresholds };
         known.place(cards)?;
         Ok(HierarchicalRouter { known: Arc::new(RwLock::new(known)) })
     }
@@ -209,7 +211,7 @@ impl HierarchicalRouter {
         if format != FORMAT {
             return Err(SnapshotError::Format { found: format });
         }
-        let mut known = Known { digest, classifier, cards: Vec::new(), classes: HashMap::new(), thresholds };
+        let mut known = Known { digest, classifier, cards: Vec::new(), classes: FxHashMap::default(), thresholds };
         known.place(cards).map_err(|error| SnapshotError::Inconsistent { name: error.to_string() })?;
         Ok(Self { known: Arc::new(RwLock::new(known)) })
     }

@@ -132,7 +132,7 @@ fn a_model_that_hangs_is_marked_however_little_time_each_caller_has() {
         assert_eq!((failures(&targets, "hangs"), begun.elapsed().as_secs()), (4, 20));
         // One that a caller lets go after long, and another one after a moment.
         let _ = tokio::time::timeout(secs(10), ask(&alone, &within("acme", secs(60)))).await;
-        assert_eq!(targets.states()[0].open_for_ms > 0, true);
+        assert!(targets.states()[0].open_for_ms > 0);
     });
     // By shares that are each too short.
     paused(async {

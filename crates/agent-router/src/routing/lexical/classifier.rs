@@ -103,6 +103,9 @@ impl Labelled {
     }
 }
 
+/// From how many texts on only one fold is held out.
+const MANY: usize = 20_000;
+
 /// A text to train on.
 struct Sample {
     document: Document,
@@ -167,8 +170,10 @@ impl Prepared {
         let folds = if self.per_agent >= 20.0 { 2 } else { 5 };
         let left_out =
             |agent: Option<usize>, fold: usize| self.outside == 0 && agent.is_some_and(|agent| agent % 10 == fold);
+        // Of many examples, one fold is enough to fit two logistic models.
+        let rounds = if self.labelled.len() > MANY { 1 } else { folds };
         let mut rows = Vec::new();
-        for fold in 0..folds {
+        for fold in 0..rounds {
             let in_turn = |labelled: &Sample| labelled.turn.is_some_and(|turn| turn % folds == fold);
             let model = self.model(|labelled| !in_turn(labelled) && !left_out(labelled.agent, fold));
             for labelled in self.labelled.iter().filter(|labelled| in_turn(labelled)) {

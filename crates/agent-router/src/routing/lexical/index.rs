@@ -2,14 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::packed::Packed;
 use super::vocabulary::Term;
 
 /// Weight of an n-gram in the row of a class.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Posting(u32, f32);
 
 /// The weights of one n-gram: by class in order, or one for every class from the first.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 enum List {
     Few(Vec<Posting>),
     Most(Vec<f32>),
@@ -20,8 +21,63 @@ const CHUNK: usize = 8;
 
 /// An inverted index from n-grams to the classes that weigh them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(try_from = "Stored", into = "Stored")]
 pub(super) struct Index {
     lists: Vec<List>,
+}
+
+/// The lists, one after the other.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    /// How many weights each has; of those that have one for every class, with the highest bit set.
+    lengths: Packed<u32>,
+    /// The classes of the weights of the others.
+    classes: Packed<u32>,
+    weights: Packed<f32>,
+}
+
+const EVERY_CLASS: u32 = 1 << 31;
+
+impl From<Index> for Stored {
+    fn from(index: Index) -> Self {
+        let (mut lengths, mut classes, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        for list in &index.lists {
+            match list {
+                List::Few(postings) => {
+                    lengths.push(postings.len() as u32);
+                    classes.extend(postings.iter().map(|posting| posting.0));
+                    weights.extend(postings.iter().map(|posting| posting.1));
+                }
+                List::Most(values) => {
+                    lengths.push(values.len() as u32 | EVERY_CLASS);
+                    weights.extend_from_slice(values);
+                }
+            }
+        }
+        Self { lengths: Packed(lengths), classes: Packed(classes), weights: Packed(weights) }
+    }
+}
+
+impl TryFrom<Stored> for Index {
+    type Error = &'static str;
+
+    fn try_from(Stored { lengths, classes, weights }: Stored) -> Result<Self, Self::Error> {
+        let (mut classes, mut weights) = (&classes.0[..], &weights.0[..]);
+        let mut lists = Vec::with_capacity(lengths.0.len());
+        for length in lengths.0 {
+            let own = weights.split_off(..(length & !EVERY_CLASS) as usize).ok_or("there are too few weights")?;
+            lists.push(if length & EVERY_CLASS != 0 {
+                List::Most(own.to_vec())
+            } else {
+                let of_classes = classes.split_off(..own.len()).ok_or("there are too few classes")?;
+                List::Few(of_classes.iter().zip(own).map(|(class, weight)| Posting(*class, *weight)).collect())
+            });
+        }
+        match (classes, weights) {
+            ([], []) => Ok(Self { lists }),
+            _ => Err("there are too many weights"),
+        }
+    }
 }
 
 impl Index {

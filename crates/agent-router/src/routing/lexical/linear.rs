@@ -23,8 +23,9 @@ const NEGATIVE: f32 = 1.0;
 /// Passes over the examples; more changes no figure by more than 0.1 points.
 const PASSES: usize = 6;
 
-/// Weights nearer to zero than this are dropped.
-pub(super) const NEGLIGIBLE: f32 = 0.03;
+/// Weights nearer to zero than this are dropped: of those that speak for a class, and of those that speak against it, which are many.
+const LEAST_FOR: f32 = 0.03;
+const LEAST_AGAINST: f32 = 0.06;
 
 /// An example: its vector and its class, if it belongs to one of those trained.
 pub(super) type Example<'a> = (&'a Vector, Option<usize>);
@@ -45,7 +46,7 @@ fn train_blocks<const BLOCK: usize>(examples: &[Example<'_>], classes: usize, ke
         let rows: Vec<[f32; BLOCK]> = train_block(examples, &local, first, grams.len());
         for (gram, row) in grams.iter().zip(&rows) {
             for (offset, weight) in row.iter().enumerate().take(classes - first) {
-                if weight.abs() > NEGLIGIBLE {
+                if *weight > LEAST_FOR || *weight < -LEAST_AGAINST {
                     keep(*gram, first + offset, *weight);
                 }
             }

@@ -10,6 +10,7 @@ mod classifier;
 mod index;
 mod linear;
 mod model;
+mod packed;
 mod text;
 mod update;
 mod vocabulary;

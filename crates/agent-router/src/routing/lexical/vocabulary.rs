@@ -3,6 +3,7 @@
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
+use super::packed::Packed;
 use super::text::{self, Gram, KINDS};
 
 /// Share of the vector's squared length that each kind of n-gram may take: words, pairs,
@@ -12,6 +13,9 @@ const SHARES: [f32; KINDS] = [0.29, 0.14, 0.57];
 /// Everyday English request phrases. Their n-grams say little about who should answer, which
 /// a handful of descriptions cannot show by itself.
 const BACKGROUND: &str = include_str!("background.txt");
+
+/// No memory holds so many n-grams.
+const KIND_AT: u32 = 30;
 
 /// A term of a vector: the number of an n-gram and its weight.
 pub(super) type Term = (u32, f32);
@@ -77,8 +81,8 @@ impl Vocabulary {
     /// The vector of counted n-grams; its length is 1 when all are known.
     pub(super) fn vector(&self, document: &[(Gram, u32)]) -> Vector {
         let mut squares = [0.0f32; KINDS];
-        let mut terms = Vec::with_capacity(document.len());
-        let mut kinds = Vec::with_capacity(document.len());
+        // Until the lengths are known, the kind stands in the two highest bits of each number.
+        let mut terms: Vec<Term> = Vec::with_capacity(document.len());
         let (mut known, mut total) = (0.0f32, 0.0f32);
         for &(gram, count) in document {
             let found = self.known.get(&gram).copied();
@@ -89,13 +93,13 @@ impl Vocabulary {
             total += weight;
             if let Some((number, _)) = found {
                 known += weight;
-                terms.push((number, weight));
-                kinds.push(kind);
+                terms.push((number | (kind as u32) << KIND_AT, weight));
             }
         }
         let scales: [f32; KINDS] = std::array::from_fn(|k| (SHARES[k] / squares[k].max(f32::MIN_POSITIVE)).sqrt());
-        for (term, kind) in terms.iter_mut().zip(kinds) {
-            term.1 *= scales[kind];
+        for (number, weight) in &mut terms {
+            *weight *= scales[(*number >> KIND_AT) as usize];
+            *number &= (1 << KIND_AT) - 1;
         }
         Vector { terms, known: known / total.max(f32::MIN_POSITIVE) }
     }
@@ -115,8 +119,8 @@ fn background() -> FxHashMap<Gram, f32> {
 
 #[derive(Serialize, Deserialize)]
 struct Stored {
-    grams: Vec<Gram>,
-    weights: Vec<f32>,
+    grams: Packed<Gram>,
+    weights: Packed<f32>,
     rarest: f32,
 }
 
@@ -125,13 +129,14 @@ impl From<Vocabulary> for Stored {
         let mut ordered: Vec<(Gram, Term)> = vocabulary.known.into_iter().collect();
         ordered.sort_unstable_by_key(|(_, (number, _))| *number);
         let (grams, terms): (Vec<Gram>, Vec<Term>) = ordered.into_iter().unzip();
-        Self { grams, weights: terms.into_iter().map(|(_, weight)| weight).collect(), rarest: vocabulary.rarest }
+        let weights = terms.into_iter().map(|(_, weight)| weight).collect();
+        Self { grams: Packed(grams), weights: Packed(weights), rarest: vocabulary.rarest }
     }
 }
 
 impl From<Stored> for Vocabulary {
     fn from(stored: Stored) -> Self {
-        let terms = (0..).zip(stored.weights);
-        Self { known: stored.grams.into_iter().zip(terms).collect(), rarest: stored.rarest }
+        let terms = (0..).zip(stored.weights.0);
+        Self { known: stored.grams.0.into_iter().zip(terms).collect(), rarest: stored.rarest }
     }
 }
