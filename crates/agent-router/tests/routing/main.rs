@@ -5,5 +5,6 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 mod behaviour;
+mod corrections;
 mod properties;
 mod runs;

@@ -1,0 +1,89 @@
+//! What corrections do to what nobody corrected.
+
+use agent_router::{HierarchicalRouter, RouteCard};
+
+use super::behaviour::caller;
+
+const DOMAINS: usize = 6;
+const AGENTS: usize = 10;
+const EXAMPLES: usize = 20;
+const CORRECTIONS: usize = 500;
+
+/// Made-up requests: words of the domain, of the agent, and of everybody.
+struct Requests {
+    words: Vec<String>,
+    random: fastrand::Rng,
+}
+
+impl Requests {
+    fn new(seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut word = || (0..random.usize(3..8)).map(|_| random.lowercase()).collect::<String>();
+        let words = (0..1_000).map(|_| word()).collect();
+        Self { words, random }
+    }
+
+    fn request(&mut self, domain: usize, agent: usize) -> String {
+        let mut words = Vec::new();
+        for _ in 0..self.random.usize(5..9) {
+            let at = match self.random.u8(..5) {
+                0 | 1 => self.random.usize(..200),
+                2 | 3 => 200 + domain * 40 + self.random.usize(..40),
+                _ => 500 + (domain * AGENTS + agent) * 6 + self.random.usize(..6),
+            };
+            words.push(self.words[at].clone());
+        }
+        words.join(" ")
+    }
+}
+
+fn name(domain: usize, agent: usize) -> String {
+    format!("agent-{domain}-{agent}")
+}
+
+/// Of 100 requests, how many go to the right agent.
+fn accuracy(router: &HierarchicalRouter, requests: &[(String, String)]) -> f64 {
+    let is_right = |(request, agent): &&(String, String)| {
+        router.decide(request, &caller()).candidates.first().is_some_and(|best| *best.agent == **agent)
+    };
+    100.0 * requests.iter().filter(is_right).count() as f64 / requests.len() as f64
+}
+
+#[test]
+fn five_hundred_corrections_in_one_domain_cost_the_others_at_most_half_a_point() {
+    for seed in 0..2 {
+        let mut made = Requests::new(seed);
+        let mut cards = Vec::new();
+        let mut others = Vec::new();
+        for domain in 0..DOMAINS {
+            for agent in 0..AGENTS {
+                let examples: Vec<String> = (0..EXAMPLES).map(|_| made.request(domain, agent)).collect();
+                let card = RouteCard::new(name(domain, agent), "").with_domain([format!("domain-{domain}")]);
+                cards.push(card.with_examples(examples));
+                if domain > 0 {
+                    others.extend((0..20).map(|_| (made.request(domain, agent), name(domain, agent))));
+                }
+            }
+        }
+        let of_domain = |made: &mut Requests| {
+            let agent = made.random.usize(..AGENTS);
+            (made.request(0, agent), name(0, agent))
+        };
+        let own: Vec<(String, String)> = (0..400).map(|_| of_domain(&mut made)).collect();
+        let router = HierarchicalRouter::builder().cards(cards).build().unwrap();
+        let (before, own_before) = (accuracy(&router, &others), accuracy(&router, &own));
+        for number in 0..CORRECTIONS {
+            let (mut request, agent) = of_domain(&mut made);
+            if number % 5 == 0 {
+                // It sounds as if it were for another domain, and is not.
+                request = format!("{request} {}", made.request(1 + number / 5 % (DOMAINS - 1), 0));
+            }
+            router.learn(&request, Some(&agent)).unwrap();
+        }
+        let (after, own_after) = (accuracy(&router, &others), accuracy(&router, &own));
+        let figures = format!("others {before:.1} to {after:.1}, own {own_before:.1} to {own_after:.1}");
+        assert!(before > 50.0 && before < 99.0, "{figures}");
+        assert!(after >= before - 0.5, "{figures}");
+        assert!(own_after >= own_before, "{figures}");
+    }
+}
