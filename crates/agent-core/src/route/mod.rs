@@ -21,6 +21,8 @@ use crate::run_context::RunContext;
 ///   [stages](RouteDecision::stages).
 /// - Models are asked through [`complete`](crate::complete) and [`embed`](crate::embed) with `cx`, so that the run knows what they cost.
 /// - Nothing is waited for past `cx.deadline()`.
+///
+/// The testkit's `conformance::router` checks an implementation.
 #[async_trait]
 pub trait Router: Send + Sync {
     /// Decides which of the agents a request is for.

@@ -145,3 +145,13 @@ fn a_card_of_a_sub_agent_has_its_examples() {
         ("support", "Where is my order?", "Looks orders up")
     );
 }
+
+#[test]
+fn it_keeps_the_contract_of_routers() {
+    let names = ["orders", "returns", "accounts", "flights", "hotels", "payroll"];
+    paused(testkit::conformance::router(router(cards()), names));
+    let mut cards = cards();
+    cards[5].grant = Grant::tenants([TenantId::new("umbrella").unwrap()]);
+    paused(testkit::conformance::router(router(cards), names));
+    paused(testkit::conformance::router(HierarchicalRouter::builder().build().unwrap(), names));
+}

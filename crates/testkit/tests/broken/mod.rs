@@ -8,5 +8,6 @@ mod journal;
 mod observer;
 mod policy;
 mod recovery;
+mod router;
 mod sub_agent;
 mod tool;
