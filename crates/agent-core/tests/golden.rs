@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use agent_core::{
-    Action, AgentError, AnswerValue, Attachment, Attempt, Bounds, Call, CallResult, Caller, ChatModel, ChatRequest,
-    Chunk, Conversation, Decision, Dispatch, Finish, Flow, Limits, MainAgent, Metering, ModelError, ModelErrorClass,
-    ModelInfo, ModelStream, Opaque, Pending, PendingKind, Policy, Reasoning, Recovered, Recovery, Replied, Reply,
-    ReplyPart, Resume, RunContext, RunOutcome, RunState, Spend, Stage, Step, StepView, Tokens, Usage, UserMessage,
-    async_trait,
+    Action, AgentError, AnswerValue, Attachment, Attempt, Bounds, Call, CallError, CallResult, Caller, ChatModel,
+    ChatRequest, Chunk, Conversation, Decision, Dispatch, Effect, Finish, Flow, Limits, MainAgent, Metering,
+    ModelError, ModelErrorClass, ModelInfo, ModelStream, Opaque, Pending, PendingKind, Policy, Reasoning, Recovered,
+    Recovery, Replied, Reply, ReplyPart, Resume, RouteDecision, RouteOutcome, RouteRequest, Routed, Router, RunContext,
+    RunOutcome, RunState, Spend, Stage, Step, StepView, Tokens, ToolOutput, Usage, UserMessage, async_trait, sub_agent,
 };
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -314,6 +314,61 @@ fn a_repair_that_waits() {
     let desk = MainAgent::builder("desk", plan).answer::<u32>();
     let desk = desk.step_before(Stage::Think, AskBeforeRepair(AtomicUsize::new(0))).build().unwrap();
     check("run_state_v1_repair.json", &desk, || waiting(&desk), "7");
+}
+
+/// A plan whose models find everything too long, and which answers by rules when no attempt is left.
+struct TooLong(ModelInfo);
+
+#[async_trait]
+impl ChatModel for TooLong {
+    fn info(&self) -> &ModelInfo {
+        &self.0
+    }
+    async fn stream(&self, request: ChatRequest, cx: &RunContext) -> Result<ModelStream, ModelError> {
+        if cx.attempts().take() {
+            return Err(ModelError::new(ModelErrorClass::ContextOverflow, "too long"));
+        }
+        let why = request.unfit.map(|code| code.to_string()).unwrap_or_default();
+        Ok(futures_util::stream::iter([Ok(Chunk::Text(why)), Ok(Chunk::Finish(Finish::default()))]).boxed())
+    }
+}
+
+#[test]
+fn a_conversation_that_stays_too_long_and_waits() {
+    let plan = TooLong(ModelInfo::new("test", "plan").with_metering(Metering::Own));
+    let desk = MainAgent::builder("desk", plan).bounds(Bounds::default().with_attempts(1));
+    let desk = desk.step_before(Stage::Think, AskBeforeRepair(AtomicUsize::new(0))).build().unwrap();
+    check("run_state_v1_unfit.json", &desk, || waiting(&desk), "model.context_overflow");
+}
+
+/// Gives everything to the agent `helper`.
+struct ToHelper;
+
+#[async_trait]
+impl Router for ToHelper {
+    async fn route(&self, _: RouteRequest<'_>, _: &RunContext) -> RouteDecision {
+        let agents = vec![Routed::new("helper".into(), 1.0)];
+        RouteDecision::new(RouteOutcome::Route { agents }, "7e57".into())
+    }
+    fn may_use(&self, _: &str, _: &Caller) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_dispatched_call_that_waits() {
+    #[derive(serde::Deserialize, schemars::JsonSchema)]
+    struct Question {
+        #[expect(dead_code, reason = "what is asked is not looked at")]
+        request: String,
+    }
+    let helper = sub_agent("helper", "Asks back", |_: Question| async {
+        Ok::<ToolOutput, CallError>(ToolOutput::Waits(PendingKind::question("Which?")))
+    });
+    let other = sub_agent("other", "Is not asked", |_: Question| async { Ok::<_, CallError>("x") });
+    let desk = agent(Vec::new()).sub_agent(helper.with_effect(Effect::ReadOnly)).sub_agent(other).router(ToHelper);
+    let desk = desk.bounds(Bounds::default().with_shortlist(1)).build().unwrap();
+    check("run_state_v1_routed.json", &desk, || waiting(&desk), "[\"answered\"]");
 }
 
 #[test]
