@@ -17,5 +17,8 @@ pub use fallback::{
     TableRecovery, TargetKey, TargetState, Targets, Wait, Waits, rules,
 };
 pub use lexical_index::LexicalIndex;
-pub use routing::{Grant, HierarchicalRouter, LifeCycle, RouteCard, RouterBuilder, RouterSnapshot, SnapshotError};
+pub use routing::{
+    Grant, HierarchicalRouter, LifeCycle, RecordedRoute, RouteCard, RouteChange, RouterBuilder, RouterSnapshot,
+    SnapshotError,
+};
 pub use rule_model::RuleModel;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use agent_core::{Caller, Role, RouteDecision, RouteOutcome, RouteStage, RouteThresholds, Routed, TenantId};
-use agent_router::{Grant, HierarchicalRouter, LifeCycle, RouteCard, RouterSnapshot};
+use agent_router::{Grant, HierarchicalRouter, LifeCycle, RecordedRoute, RouteCard, RouterSnapshot};
 use serde_json::{Value, json};
 
 pub(super) fn caller() -> Caller {
@@ -177,6 +177,26 @@ fn it_learns_from_corrections() {
     let before = self::router(cards()).decide(joke, &caller()).out_of_scope;
     assert!(router.decide(joke, &caller()).out_of_scope > before);
     assert!(router.learn("x", Some("ghost")).is_err());
+}
+
+#[test]
+fn recorded_decisions_are_compared_with_what_is_known_now() {
+    let router = router(cards());
+    let messages = ["track my package", "cancel the hotel", "tell me a joke", "cancel my order and my flight"];
+    let recorded: Vec<RecordedRoute> = messages.map(|message| router.record(message, &caller())).into();
+    let recorded: Vec<RecordedRoute> = serde_json::from_str(&serde_json::to_string(&recorded).unwrap()).unwrap();
+    assert_eq!(router.compare(&recorded), []);
+    for _ in 0..20 {
+        router.learn("track my package", Some("returns")).unwrap();
+    }
+    router.set_state("hotels", LifeCycle::Disabled).unwrap();
+    let changes = router.compare(&recorded);
+    let told: Vec<String> = changes.iter().map(|change| change.recorded.message.clone()).collect();
+    assert!(told.contains(&"track my package".to_owned()) && told.contains(&"cancel the hotel".to_owned()), "{told:?}");
+    assert!(!told.contains(&"tell me a joke".to_owned()), "{told:?}");
+    let first = changes[0].to_string();
+    assert!(first.starts_with("\"track my package\": route to orders (") && first.contains("now "), "{first}");
+    assert_ne!(changes[0].now.snapshot, changes[0].recorded.decision.snapshot);
 }
 
 #[test]
