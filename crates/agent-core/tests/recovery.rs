@@ -126,6 +126,38 @@ fn the_end_of_the_time_is_kept_for_recovery() {
 }
 
 #[test]
+fn a_call_that_was_given_up_for_the_recovery_is_not_told_as_not_made() {
+    let paid = Arc::new(Mutex::new(0));
+    let pay = {
+        let paid = paid.clone();
+        move || {
+            *paid.lock().unwrap() += 1;
+            std::future::pending::<Result<&str, agent_core::CallError>>()
+        }
+    };
+    let pay = Arc::new(agent_core::tool("pay", "Pays", pay).with_effect(agent_core::Effect::AtMostOnce));
+    let letters = Arc::new(agent_core::MemoryDeadLetters::new());
+    let desk = |recovered: Recovered| {
+        let model = FnModel::new(|_| Line::call("pay", json!({})));
+        let limits = Limits::none().with_time(std::time::Duration::from_secs(20));
+        let desk = MainAgent::builder("desk", model).tool(pay.clone()).limits(limits).dead_letters(letters.clone());
+        desk.recovery(decides(recovered)).build().unwrap()
+    };
+    paused(async {
+        let report = desk(Recovered::Answer("Please call us.".into())).run("Go", caller()).await.unwrap();
+        let told = serde_json::to_string(&report.into_report().unwrap().conversation).unwrap();
+        assert!(told.contains("call.unknown_outcome") && !told.contains("call.not_made"), "{told}");
+        // Replayed by another process, whose journal knows nothing: it asks rather than to pay again.
+        let failure = desk(Recovered::Fail).run("Go", caller()).await.unwrap_err();
+        assert_eq!((failure.code().as_str(), *paid.lock().unwrap()), ("run.deadline", 2));
+        let run = failure.dead_letter.unwrap();
+        let replayed = desk(Recovered::Fail).replay(run, somebody("acme", "sam"), RunOptions::default()).await;
+        assert!(matches!(replayed, Ok(agent_core::RunOutcome::Suspended(_))), "{replayed:?}");
+        assert_eq!(*paid.lock().unwrap(), 2);
+    });
+}
+
+#[test]
 fn a_recovered_answer_passes_the_policy_like_any_other() {
     struct NoLeaks;
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::budget::SavedLease;
 use crate::caller::Caller;
-use crate::pending::{Answer, Pending};
+use crate::pending::{Answer, Pending, PendingKind};
 use crate::sub_agent::Suspension;
 
 /// How far a call is.
@@ -59,6 +59,20 @@ impl Slot {
             Self::Settled => false,
             Self::Waits(call) => call.answer.is_some(),
             Self::Child(call) => !call.answers.is_empty() || call.suspension.runnable,
+        }
+    }
+
+    /// Whether it may have had an effect that nobody knows of yet.
+    pub(super) fn may_have_happened(&self) -> bool {
+        match self {
+            Self::Ready(progress) => progress.begun,
+            Self::Settled => false,
+            Self::Waits(call) => {
+                let kind = &call.pending.kind;
+                let is_open = matches!(kind, PendingKind::UnknownOutcome { .. } | PendingKind::DurableCall { .. });
+                is_open || call.suspended.is_some() || call.progress.begun
+            }
+            Self::Child(_) => true,
         }
     }
 

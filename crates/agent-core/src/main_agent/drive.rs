@@ -52,10 +52,18 @@ pub(super) async fn live(
     state.take_answers(answers, cx.path()).map_err(|pending| ResumeError::NotPending { pending })?;
     // A person's answer in the agent's place is the last resort.
     let is_last_resort = state.wait.as_ref().is_some_and(|wait| wait.for_recovery);
-    let in_time = if agent.recovery.needs_time() { cx.without_last_part() } else { None };
-    match drive(agent, state, in_time.as_ref().unwrap_or(cx)).await {
-        Err(AgentError::Deadline) if in_time.is_some() && !is_last_resort && state.concluded.is_none() => {
+    let may_be_recovered = !is_last_resort && state.concluded.is_none() && agent.recovery.needs_time();
+    let in_time = if may_be_recovered { cx.without_last_part() } else { None };
+    let driven = match &in_time {
+        Some(in_time) => in_time.within_deadline(drive(agent, state, in_time)).await.unwrap_or_else(Err),
+        None => drive(agent, state, cx).await,
+    };
+    match (driven, in_time) {
+        (Err(AgentError::Deadline), Some(in_time)) if state.concluded.is_none() => {
             cx.ensure_may_go_on()?;
+            in_time.end();
+            // What was in flight may have had an effect.
+            state.stop(cx, agent.bounds.attempts);
             let late = ModelError::new(ModelErrorClass::TimedOut, "the agent's work was not done in time").into();
             match Box::pin(recover(agent, state, late, cx)).await {
                 // Nobody has an answer.
@@ -63,10 +71,10 @@ pub(super) async fn live(
                 ended => ended,
             }
         }
-        Err(failed) if can_recover(&failed) && !is_last_resort && state.concluded.is_none() => {
+        (Err(failed), _) if can_recover(&failed) && !is_last_resort && state.concluded.is_none() => {
             Box::pin(recover(agent, state, failed, cx)).await
         }
-        ended => ended,
+        (ended, _) => ended,
     }
 }
 
@@ -228,6 +236,7 @@ fn follow(agent: &Agent, state: &mut LoopState, flow: Flow, step: &str, cx: &Run
 
 /// Puts an answer in the place of the model's, to be checked. What was open is closed.
 fn draft(state: &mut LoopState, output: Value, provenance: Provenance) {
+    state.settle_unknown();
     let conversation = std::mem::take(&mut state.work).into_conversation(&CallResult::not_made());
     let reply = Reply::text(text_of(&output)).into();
     state.work = Work::Draft(Box::new(Draft { conversation, reply, replaced: Some(output), provenance }));

@@ -116,8 +116,8 @@ impl MainAgent {
     pub async fn replay(&self, run: RunId, by: Caller, options: RunOptions) -> Result<RunOutcome, ReplayError> {
         let letters = self.agent.dead_letters.clone().ok_or(ReplayError::NoStore)?;
         let tenant = by.tenant.clone();
-        let known = letters.get(&tenant, run).await?.ok_or(ReplayError::Unknown)?.0;
-        let (letter, token) = match letters.claim(&tenant, run, time_of(&known, &options)).await? {
+        let known = guarded(letters.get(&tenant, run)).await?.ok_or(ReplayError::Unknown)?.0;
+        let (letter, token) = match guarded(letters.claim(&tenant, run, time_of(&known, &options))).await? {
             Claim::Taken { letter, token } => (letter, token),
             Claim::Busy { .. } => return Err(ReplayError::Busy),
             Claim::Replayed => return Err(ReplayError::Replayed),
@@ -154,6 +154,12 @@ async fn give_back(letters: &dyn DeadLetters, tenant: &TenantId, run: RunId, tok
     }
 }
 
+/// What a store gives, which is a host's own code, and may panic.
+async fn guarded<T>(work: impl Future<Output = Result<T, DeadLetterError>>) -> Result<T, DeadLetterError> {
+    let panicked = |_| Err(DeadLetterError::new(AgentError::Panicked));
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(panicked)
+}
+
 /// Ends the claim to a letter: in several tries should the store fail, and not for ever should it hang.
 async fn settle(
     letters: &dyn DeadLetters,
@@ -166,7 +172,7 @@ async fn settle(
         let mut tries = 0;
         loop {
             tries += 1;
-            match letters.settle(tenant, run, token, end).await {
+            match guarded(letters.settle(tenant, run, token, end)).await {
                 Ok(_) => return Ok(()),
                 Err(error) if tries >= SETTLINGS => return Err(error),
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -205,10 +211,9 @@ pub(super) async fn keep(letters: &dyn DeadLetters, mut failure: Box<Failure>, c
         Some(state) => letter.with_state(state.clone()),
         None => letter,
     };
-    match timeout(KEEPING, AssertUnwindSafe(letters.put(letter)).catch_unwind()).await {
-        Ok(Ok(Ok(()))) => failure.dead_letter = Some(cx.run_id()),
-        Ok(Err(_panic)) => tracing::error!(run = %cx.run_id(), "the store of dead letters panicked"),
-        Ok(Ok(Err(error))) => tracing::error!(run = %cx.run_id(), code = %error.code(), "a dead letter was not kept"),
+    match timeout(KEEPING, guarded(letters.put(letter))).await {
+        Ok(Ok(())) => failure.dead_letter = Some(cx.run_id()),
+        Ok(Err(error)) => tracing::error!(run = %cx.run_id(), code = %error.code(), "a dead letter was not kept"),
         Err(_) => tracing::error!(run = %cx.run_id(), "a dead letter was not kept in time"),
     }
     failure

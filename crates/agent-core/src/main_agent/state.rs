@@ -6,10 +6,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::call_state::Slot;
+use super::slot::UNKNOWN_OUTCOME;
 use super::stop::Stop;
 use crate::agent_error::AgentError;
 use crate::caller::Caller;
 use crate::conversation::{Conversation, Entry, OpenTurn};
+use crate::error::ErrorCode;
 use crate::event::ResultStatus;
 use crate::fit::Fitted;
 use crate::message::{CallResult, FinishReason, Reply};
@@ -213,6 +215,18 @@ impl LoopState {
                 }
                 // Its caller takes it up.
                 Some(Stop::Agent(_)) | None => {}
+            }
+        }
+    }
+
+    /// Settles the calls that were given up and may have happened: whoever reads the conversation must not make them again.
+    pub(super) fn settle_unknown(&mut self) {
+        let Work::Open(open) = &mut self.work else { return };
+        for (index, slot) in open.slots.iter_mut().enumerate().filter(|(_, slot)| slot.may_have_happened()) {
+            let message = "the call was given up before its end: whether it had an effect is unknown";
+            let unknown = CallResult::failed(ErrorCode::new(UNKNOWN_OUTCOME), message);
+            if open.turn.settle(index, unknown).is_ok() {
+                *slot = Slot::Settled;
             }
         }
     }

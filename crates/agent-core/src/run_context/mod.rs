@@ -60,6 +60,8 @@ struct Place {
     policies: Policies,
     lease: Lease,
     deadline: Option<Instant>,
+    /// Whether what works here has less time than its place, since the last part of it is kept for somebody else.
+    is_narrowed: bool,
     /// Made when somebody asks for it: most calls need none.
     cancellation: OnceLock<CancellationToken>,
     emitter: Arc<Emitter>,
@@ -97,6 +99,7 @@ impl RunContext {
             policies,
             lease,
             deadline,
+            is_narrowed: false,
             cancellation: cancellation.map_or_else(OnceLock::new, OnceLock::from),
             emitter,
             attempts: Attempts::unbounded(),
@@ -174,6 +177,7 @@ impl RunContext {
             policies: above.policies.clone(),
             lease: above.lease.clone(),
             deadline: sooner(above.deadline, deadline),
+            is_narrowed: false,
             cancellation: OnceLock::new(),
             emitter: Arc::new(Emitter::new(above.run.revision)),
             attempts: Attempts::uncounted(),
@@ -203,6 +207,7 @@ impl RunContext {
             policies: policy.map_or_else(|| here.policies.clone(), |policy| here.policies.and(policy.clone())),
             lease: here.lease.clone(),
             deadline: here.deadline,
+            is_narrowed: false,
             cancellation: OnceLock::new(),
             emitter: here.emitter.clone(),
             attempts: match here.attempts.are_counted() {
@@ -275,10 +280,11 @@ impl RunContext {
     }
 
     /// When the end of the time begins that is kept for whoever answers when nobody else could: a tenth of what is left now, but not
-    /// more than five seconds, and not less than ten milliseconds. `None` without a deadline.
+    /// more than five seconds, and not less than ten milliseconds or half of it. `None` without a deadline.
     #[must_use]
     pub fn last_part(&self) -> Option<Instant> {
-        let kept = (self.time_left()? / 10).clamp(SHORTEST_PART, LONGEST_PART);
+        let left = self.time_left()?;
+        let kept = (left / 10).clamp(SHORTEST_PART, LONGEST_PART).min(left / 2);
         self.place.deadline?.checked_sub(kept)
     }
 
@@ -293,6 +299,7 @@ impl RunContext {
             policies: here.policies.clone(),
             lease: here.lease.clone(),
             deadline: Some(self.last_part()?),
+            is_narrowed: true,
             cancellation: OnceLock::new(),
             emitter: here.emitter.clone(),
             attempts: here.attempts.clone(),
@@ -479,8 +486,10 @@ impl RunContext {
     /// Whether everything in flight is dropped because the run stops, to go on later as a value.
     pub(crate) fn is_stopping(&self) -> bool {
         let Some(root) = self.places().last() else { return false };
+        let is_over = |place: &Place| place.deadline.is_some_and(|deadline| deadline <= Instant::now());
         root.run.stopping.load(Ordering::Relaxed)
-            || root.deadline.is_some_and(|deadline| deadline <= Instant::now())
+            || is_over(root)
+            || self.places().any(|place| place.is_narrowed && is_over(place))
             || root.cancellation.get().is_some_and(CancellationToken::is_cancelled)
     }
 

@@ -35,6 +35,8 @@ pub(super) struct Live {
     bounds: Bounds,
     /// Since when the next piece is waited for; since it began, before something was read. `None` while nobody waits.
     since: Option<Instant>,
+    /// When it was looked for last, and was not there.
+    missed: Instant,
     /// The longest time that a piece was waited for, once something was read, and all such times together.
     longest_pause: Duration,
     pauses: Duration,
@@ -79,6 +81,7 @@ pub(super) async fn open(
         stream: None,
         bounds,
         since: Some(bounds.began),
+        missed: bounds.began,
         longest_pause: Duration::ZERO,
         pauses: Duration::ZERO,
         timer: None,
@@ -260,7 +263,8 @@ impl Live {
         if cancelled.as_mut().poll(task).is_ready() {
             return Poll::Ready(self.stop(AgentError::Cancelled));
         }
-        let since = *self.since.get_or_insert_with(Instant::now);
+        self.missed = Instant::now();
+        let since = *self.since.get_or_insert(self.missed);
         loop {
             let next = self.bounds.next(since, self.longest_pause, self.committed);
             let Some((at, over)) = next else { return Poll::Pending };
@@ -301,15 +305,15 @@ impl Live {
         self.bounds.began.elapsed()
     }
 
-    /// For how long the next piece is waited for.
+    /// For how long the next piece was waited for: a reader that does not look does not wait.
     fn waited(&self) -> Duration {
-        self.since.map(|since| since.elapsed()).unwrap_or_default()
+        self.since.map(|since| self.missed.saturating_duration_since(since)).unwrap_or_default()
     }
 
     /// Whether nothing came for so long that it says something about the model.
     fn is_silent(&self) -> bool {
         let (Some((target, _)), Some(since)) = (&self.pass, self.since) else { return false };
-        target.is_silent(since, self.longest_pause)
+        target.is_silent(since, self.missed, self.longest_pause)
     }
 }
 

@@ -14,7 +14,7 @@ use futures_util::{FutureExt, Stream, StreamExt};
 use tokio::time::{Instant, timeout_at};
 
 use super::attempt::{Live, Passed, Read, open};
-use super::choose::Chosen;
+use super::choose::{BUDGET_HELD, Chosen};
 use super::limiter::Place;
 use super::model::Plan;
 use super::progress::Progress;
@@ -37,8 +37,6 @@ pub(super) struct Chain {
     pub(super) last: Option<Instant>,
     /// Until when is waited while no step can be asked. Set by the first such wait.
     pub(super) wait_until: Option<Instant>,
-    /// Whether a step was put off since others hold the budget.
-    pub(super) waits_for_budget: bool,
     /// Why the request went past a step, last.
     pub(super) cause: Option<FailureClass>,
     /// What the last attempt failed with.
@@ -69,7 +67,6 @@ impl Chain {
             last: cx.last_part(),
             again: None,
             wait_until: None,
-            waits_for_budget: false,
             cause,
             failed: None,
             restart: false,
@@ -163,8 +160,7 @@ impl Chain {
             Ok(Some(reserved)) => reserved,
             Ok(None) => {
                 self.ensure_may_go_on()?;
-                self.waits_for_budget = true;
-                self.put_off(place, step, "step.budget_held", None);
+                self.put_off(place, step, BUDGET_HELD, None);
                 return Ok(None);
             }
             Err(error) => return self.refused(place, error).map(|()| None),
@@ -186,7 +182,13 @@ impl Chain {
             }
         };
         match Attempt::begin(step.info(), Some(&step.name), request, reservation, &self.cx) {
-            Ok(attempt) => Ok(Some((attempt, Some((target.clone(), pass))))),
+            Ok(attempt) => {
+                // Whatever kept it away does so no more.
+                if let Some(progress) = self.progress.get_mut(place) {
+                    progress.told = None;
+                }
+                Ok(Some((attempt, Some((target.clone(), pass)))))
+            }
             Err(error) => {
                 pass.unused();
                 self.refused(place, error).map(|()| None)

@@ -14,6 +14,9 @@ use super::step::CheckedStep;
 use super::table::{FailureClass, NextStep, RunFailureClass};
 use super::targets::LeftOut;
 
+/// The code of a step for which others hold the budget.
+pub(super) const BUDGET_HELD: &str = "step.budget_held";
+
 /// How long is waited for a verdict that somebody else is about to get.
 const VERDICT: Duration = Duration::from_millis(50);
 
@@ -47,7 +50,7 @@ impl Chain {
                     return Ok(chosen);
                 }
             }
-            let mut soonest: Option<Instant> = None;
+            let mut soonest: Option<(Instant, usize)> = None;
             // Those that failed already are come back to when there is nothing else.
             for failed_before in [false, true] {
                 for turn in 0..self.order.len() {
@@ -58,15 +61,18 @@ impl Chain {
                     match self.look_at(place).await? {
                         Looked::Free(chosen) => return Ok(chosen),
                         Looked::Left => {}
-                        Looked::Later(at) => soonest = Some(soonest.map_or(at, |soonest| soonest.min(at))),
+                        Looked::Later(at) => {
+                            let later = (at, place);
+                            soonest = Some(soonest.map_or(later, |soonest| soonest.min(later)));
+                        }
                     }
                 }
             }
             match soonest {
-                Some(at) if self.fits_waiting(at) => {
+                Some((at, place)) if self.fits_waiting(at, place) => {
                     wait(&self.cx, at).await?;
                 }
-                soonest => return Err(self.end(soonest)),
+                soonest => return Err(self.end(soonest.map(|(at, _)| at))),
             }
         }
     }
@@ -167,6 +173,10 @@ impl Chain {
 
     /// Tells that a step is left out: once for each reason. It decides what may follow as if it had been asked and had failed so.
     pub(super) fn skipped(&mut self, place: usize, step: &CheckedStep, class: ModelErrorClass, code: &'static str) {
+        let Some(progress) = self.progress.get_mut(place) else { return };
+        if progress.told.replace(code) == Some(code) {
+            return;
+        }
         let not_now = ModelErrorClass::NotNow;
         let replaces = match self.cause {
             // An answer that did not fit can be repaired.
@@ -183,10 +193,6 @@ impl Chain {
         // A window that is known says nothing about those that are not.
         if next != NextStep::LargerWindow {
             self.restrict(place, next);
-        }
-        let Some(progress) = self.progress.get_mut(place) else { return };
-        if progress.told.replace(code) == Some(code) {
-            return;
         }
         if let Some(target) = &step.target {
             target.skipped(code);
@@ -274,9 +280,10 @@ impl Chain {
     }
 
     /// The same, for waiting while no step can be asked.
-    fn fits_waiting(&mut self, at: Instant) -> bool {
-        // Budget that others hold comes back, and nobody else is there.
-        let is_worth_it = self.waits_for_budget && !self.others_may_answer_in_place();
+    fn fits_waiting(&mut self, at: Instant, place: usize) -> bool {
+        let for_budget = self.progress.get(place).is_some_and(|progress| progress.told == Some(BUDGET_HELD));
+        // It comes back, and nobody else is there.
+        let is_worth_it = for_budget && !self.others_may_answer_in_place();
         (is_worth_it || at <= self.longest_wait()) && self.fits(at)
     }
 

@@ -232,12 +232,17 @@ struct Silence {
     /// How long was waited for it, all together, by those who gave up since something was heard of it, and until when.
     waited: Duration,
     until: Option<Instant>,
+    /// When something was heard of it last.
+    heard: Option<Instant>,
     /// What it took to begin an answer lately, at most.
     usual: Duration,
 }
 
 /// A silence that is shorter than this says nothing about a model.
 const TELLING: Duration = Duration::from_secs(5);
+
+/// How long what a model usually takes says something, after it was heard of last.
+const LATELY: Duration = Duration::from_secs(60);
 
 /// The code of a step that was asked too often.
 pub(super) const COOLING: &str = "step.cooling";
@@ -349,24 +354,24 @@ impl Target {
     /// Notes a sign of life: the beginning of an answer to a call that began then, or something later.
     pub(super) fn heard(&self, began: Option<Instant>) {
         let mut silence = self.silence();
-        (silence.waited, silence.until) = (Duration::ZERO, None);
+        (silence.waited, silence.until, silence.heard) = (Duration::ZERO, None, Some(Instant::now()));
         if let Some(began) = began {
             silence.usual = (silence.usual / 10 * 9).max(began.elapsed());
         }
     }
 
-    /// Whether it was silent for so long that it is not just slow, for somebody who gives up now and waited since then: longer than is
-    /// telling, and than the double of what it took lately, and of how it paused before. The time that others waited counts as well,
-    /// since something was heard of it.
-    pub(super) fn is_silent(&self, since: Instant, longest_pause: Duration) -> bool {
+    /// Whether it was silent for so long that it is not just slow, for somebody who gives up, and waited from `since` to `missed`: longer
+    /// than is telling, and than the double of what it took lately, and of how it paused before. The time that others waited counts as
+    /// well, since something was heard of it. Whoever waited less than it usually takes has nothing to say, for a minute.
+    pub(super) fn is_silent(&self, since: Instant, missed: Instant, longest_pause: Duration) -> bool {
         let mut silence = self.silence();
-        let now = Instant::now();
-        if now.saturating_duration_since(since) <= silence.usual {
+        let is_known = silence.heard.is_some_and(|heard| heard.elapsed() < LATELY);
+        if is_known && missed.saturating_duration_since(since) <= silence.usual {
             return false;
         }
-        let from = silence.until.map_or(since, |until| until.max(since));
-        silence.waited += now.saturating_duration_since(from);
-        silence.until = Some(now);
+        let from = since.max(silence.until.unwrap_or(since)).max(silence.heard.unwrap_or(since));
+        silence.waited += missed.saturating_duration_since(from);
+        silence.until = silence.until.max(Some(missed));
         silence.waited >= TELLING.max(silence.usual * 2).max(longest_pause * 2)
     }
 

@@ -79,6 +79,89 @@ fn a_tenant_that_fills_the_queue_leaves_others_their_turn() {
 }
 
 #[test]
+fn every_tenant_has_its_turn_however_many_there_are() {
+    paused(async {
+        let limits = StepLimits::default().with_concurrency(NonZeroU32::MIN).with_queue(4).with_longest_wait(secs(20));
+        let narrow = plan([step("narrow", [Deed::Says(1, Duration::from_millis(100))]).with_limits(limits)]);
+        let narrow = narrow.build().unwrap();
+        for number in 0..40 {
+            let narrow = narrow.clone();
+            tokio::spawn(async move {
+                let tenant = format!("tenant-{}", number % 8);
+                loop {
+                    let _ = complete(&narrow, request(), &RunContext::standalone(somebody(&tenant, "ann"))).await;
+                }
+            });
+        }
+        sleep(secs(1)).await;
+        for _ in 0..5 {
+            let begun = Instant::now();
+            assert_eq!(ask(&narrow, &within("small", secs(30))).await, "narrow");
+            assert!(begun.elapsed() <= Duration::from_millis(1_101), "{:?}", begun.elapsed());
+        }
+    });
+}
+
+#[test]
+fn waits_for_other_things_have_an_end_after_one_for_budget() {
+    paused(async {
+        let limited = |name| step(name, [Deed::Fails(Class::RateLimited, Some(secs(800)))]);
+        let both = plan([limited("a"), limited("b")]).build().unwrap();
+        let lease = Lease::root(Limits::none().with_micro_usd(MicroUsd(1_000)));
+        let held = lease.reserve(Spend::ZERO.with_micro_usd(MicroUsd(999))).await.unwrap();
+        let cx = RunContext::standalone_with(caller(), lease.clone(), vec![]);
+        let begun = Instant::now();
+        let settling = async {
+            sleep(secs(3)).await;
+            held.settle(Spend::ZERO);
+        };
+        let (said, ()) = tokio::join!(ask(&both, &cx), settling);
+        assert!(said == "model.rate_limited" && begun.elapsed() < secs(65), "{said} after {:?}", begun.elapsed());
+    });
+}
+
+#[test]
+fn a_reader_that_looked_once_and_went_away_says_nothing_bad() {
+    paused(async {
+        let targets = Targets::default();
+        let slow = step("slow", [Deed::Says(5, Duration::from_millis(100))]);
+        let plan = plan([slow.with_time(secs(9)), step("second", [SAYS])]).targets(targets.clone()).build().unwrap();
+        for number in 0..6 {
+            let cx = within("acme", secs(60));
+            let mut stream = plan.stream(request(), &cx).await.unwrap();
+            stream.next().await.unwrap().unwrap();
+            assert!(futures_util::FutureExt::now_or_never(stream.next()).is_none());
+            sleep(secs(12)).await;
+            // It is let go, or read on after its time.
+            if number % 2 == 0 {
+                let _ = stream.next().await;
+            }
+        }
+        assert_eq!(failures(&targets, "slow"), 0);
+    });
+}
+
+#[test]
+fn a_model_that_was_heard_a_moment_ago_is_not_silent() {
+    paused(async {
+        let targets = Targets::default();
+        let deeds = (0..40).map(|number| if number % 2 == 0 { Deed::Hangs } else { SAYS });
+        let moody = plan([step("moody", deeds)]).targets(targets.clone()).build().unwrap();
+        for _ in 0..6 {
+            let (patient, hasty) = (within("acme", secs(60)), within("acme", secs(60)));
+            let gives_up = tokio::time::timeout(Duration::from_millis(5_500), ask(&moody, &patient));
+            let others = async {
+                sleep(Duration::from_millis(4_400)).await;
+                ask(&moody, &hasty).await
+            };
+            let (gave_up, said) = tokio::join!(gives_up, others);
+            assert_eq!((gave_up.is_err(), &*said), (true, "moody"));
+        }
+        assert_eq!(failures(&targets, "moody"), 0);
+    });
+}
+
+#[test]
 fn budget_that_others_hold_is_not_waited_for_while_somebody_needs_none() {
     let free = || PlanStep::new(FnModel::new(|_| Line::text("free"))).with_name("free").with_credential("free");
     let asked = |plan: FallbackBuilder, time: Option<Duration>| {

@@ -28,7 +28,7 @@ pub struct StepLimits {
     pub requests_per_minute: Option<NonZeroU32>,
     /// Tokens read and written in a minute: estimated before a call, corrected after it.
     pub tokens_per_minute: Option<NonZeroU64>,
-    /// How many calls may wait, of all tenants together. Default: 100.
+    /// How many calls may wait, of all tenants together; beyond that, one of each tenant. Default: 100.
     pub queue: u32,
     /// How long a call may wait, in milliseconds. Default: 1,000.
     pub longest_wait_ms: u64,
@@ -68,7 +68,7 @@ impl StepLimits {
         self
     }
 
-    /// The same with at most this many calls waiting; none with 0.
+    /// The same with at most this many calls waiting, and one of each tenant beyond that; none with 0.
     #[must_use]
     pub const fn with_queue(mut self, calls: u32) -> Self {
         self.queue = calls;

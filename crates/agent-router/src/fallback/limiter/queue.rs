@@ -48,6 +48,11 @@ impl Queue {
         self.len == 0
     }
 
+    /// Whether a call of the tenant waits.
+    pub(super) fn has(&self, tenant: &TenantId) -> bool {
+        self.turns.contains_key(tenant)
+    }
+
     pub(super) fn push(&mut self, tenant: &TenantId, waiter: Waiter) {
         self.len += 1;
         if let Some(lane) = self.turns.get(tenant).and_then(|turn| self.lanes.get_mut(turn)) {

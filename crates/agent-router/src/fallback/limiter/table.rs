@@ -113,10 +113,11 @@ impl Table {
         Ok(Asked::Queued(id))
     }
 
-    /// Whether a call of `tenant` may wait. A full queue makes room for a tenant by refusing the newest call of the one that waits with
-    /// most: nobody fills it for all others.
+    /// Whether a call of `tenant` may wait. In a full queue each tenant has one place, or those that were just served would fill it again
+    /// before the others; for more, the newest call of the tenant that waits with most is refused.
     fn has_room_for(&mut self, tenant: &TenantId) -> bool {
-        if self.queue.len() < self.limits.queue as usize {
+        let is_full = self.queue.len() >= self.limits.queue as usize;
+        if !is_full || (self.limits.queue > 0 && !self.queue.has(tenant)) {
             return true;
         }
         let refused = self.queue.drop_newest_of_most(tenant);
