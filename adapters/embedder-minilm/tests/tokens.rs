@@ -44,6 +44,7 @@ fn accents_go_and_chinese_stands_apart() {
 #[test]
 fn spaces_part_and_controls_vanish() {
     check("\twhere\nis\r\nmy\u{a0}order\u{3000}", "where is my order");
+    check("my\u{b}or\u{c}der\u{85}", "my ##o ##r ##d ##e ##r");
     check("wh\u{0}e\u{200b}r\u{fffd}e\u{7} \u{e000}", "where");
 }
 

@@ -21,18 +21,12 @@ pub(super) fn is_punctuation(character: char) -> bool {
     character.is_ascii_punctuation() || character.is_punctuation()
 }
 
+/// Controls, formats and what is for private use, but for three that part words.
 fn is_dropped(character: char) -> bool {
-    !is_space(character) && (character == char::REPLACEMENT_CHARACTER || is_other(character))
-}
-
-/// Whether a character only parts words. The three are controls by their category.
-fn is_space(character: char) -> bool {
-    matches!(character, '\t' | '\n' | '\r') || character.is_whitespace()
-}
-
-/// Whether a character is a control, a format or for private use.
-fn is_other(character: char) -> bool {
-    character.is_other()
+    match character {
+        '\t' | '\n' | '\r' => false,
+        _ => character == char::REPLACEMENT_CHARACTER || character.is_other(),
+    }
 }
 
 /// Whether a character is in one of the blocks that BERT takes for Chinese, which are written without spaces. Not kana or hangul.
@@ -44,8 +38,8 @@ fn is_chinese(character: char) -> bool {
             | 0x20000..=0x2A6DF
             | 0x2A700..=0x2B73F
             | 0x2B740..=0x2B81F
-            // Hugging Face's tokenizers begin this block at 2B920, which no vocabulary tells apart.
-            | 0x2B820..=0x2CEAF
+            // Unicode's block begins at 2B820; Hugging Face's tokenizers have it so.
+            | 0x2B920..=0x2CEAF
             | 0xF900..=0xFAFF
             | 0x2F800..=0x2FA1F
     )

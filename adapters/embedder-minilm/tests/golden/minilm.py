@@ -1,4 +1,7 @@
-"""Reference values for all-MiniLM-L6-v2: ids by Hugging Face's tokenizers, the forward pass in float64 by numpy."""
+"""Reference values for all-MiniLM-L6-v2: ids by Hugging Face's tokenizers, the forward pass in float64 by numpy.
+
+    python3 minilm.py FOLDER > minilm.json    (needs numpy, safetensors, tokenizers; FOLDER also has tokenizer.json)
+"""
 import json, math, sys
 import numpy as np
 from safetensors.numpy import load_file
@@ -57,6 +60,7 @@ TEXTS = [
     "أين طلبي؟",
     "tabs\tand\nnew lines\r\nand\u00a0spaces\u3000of\u2003all kinds",
     "zero\u200bwidth, soft\u00adhyphen, nul\u0000, replacement\ufffd, bell\u0007 and private \ue000 ones",
+    "tabs\u000bof\u000cother\u0085kinds, ideographs \U0002b820x \U0002b920x \U00020000x",
     "antidisestablishmentarianism pneumonoultramicroscopicsilicovolcanoconiosis",
     "x" * 100,
     "x" * 101,
