@@ -3,8 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use agent_core::ErrorCode;
-use safetensors::{Dtype, SafeTensorError};
+use agent_core::{BoxError, ErrorCode};
 
 /// The model's files cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +21,7 @@ pub enum LoadError {
     #[error("the weights are no complete safetensors file")]
     Weights {
         /// What is wrong with them.
-        source: SafeTensorError,
+        source: BoxError,
     },
     /// The weights lack a tensor: they are another model's.
     #[error("the weights have no tensor {tensor}")]
@@ -41,12 +40,12 @@ pub enum LoadError {
         expected: String,
     },
     /// A tensor does not hold 32-bit floats.
-    #[error("tensor {tensor} holds {found:?}, expected F32")]
+    #[error("tensor {tensor} holds {found}, expected F32")]
     TensorType {
         /// The name of the tensor.
         tensor: String,
         /// What it holds.
-        found: Dtype,
+        found: String,
     },
     /// A tensor holds a value that is not finite.
     #[error("tensor {tensor} holds a value that is not finite")]

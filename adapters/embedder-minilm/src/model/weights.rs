@@ -11,7 +11,7 @@ pub(super) struct Weights<'a>(SafeTensors<'a>);
 
 impl<'a> Weights<'a> {
     pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, LoadError> {
-        SafeTensors::deserialize(bytes).map(Self).map_err(|source| LoadError::Weights { source })
+        SafeTensors::deserialize(bytes).map(Self).map_err(|source| LoadError::Weights { source: source.into() })
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
@@ -55,7 +55,7 @@ impl<'a> Weights<'a> {
 
 fn values(name: &str, tensor: &TensorView<'_>) -> Result<Vec<f32>, LoadError> {
     if tensor.dtype() != Dtype::F32 {
-        return Err(LoadError::TensorType { tensor: name.to_owned(), found: tensor.dtype() });
+        return Err(LoadError::TensorType { tensor: name.to_owned(), found: format!("{:?}", tensor.dtype()) });
     }
     let (floats, _) = tensor.data().as_chunks::<4>();
     let values: Vec<f32> = floats.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
