@@ -31,9 +31,12 @@
 //! - [`agent_core`]: domain types, the ports that a host or an adapter implements, and the run.
 //! - [`agent_router`]: [`FallbackModel`], which is a plan of models, rules and people; [`RuleModel`], which answers without a model.
 //! - `model_litellm`, with the feature `litellm`: models and embeddings over HTTP, by LiteLLM or any other OpenAI-compatible server.
+//! - `embedder_minilm`, with the feature `minilm`: embeddings without a server, of all-MiniLM-L6-v2 in process.
 
 pub use agent_core;
 pub use agent_router;
+#[cfg(feature = "minilm")]
+pub use embedder_minilm;
 #[cfg(feature = "litellm")]
 pub use model_litellm;
 
@@ -64,6 +67,6 @@ struct Fallback;
 struct Routing;
 
 /// The examples of the page on models.
-#[cfg(all(doctest, feature = "litellm"))]
+#[cfg(all(doctest, feature = "litellm", feature = "minilm"))]
 #[doc = include_str!("../docs/models.md")]
 struct Models;

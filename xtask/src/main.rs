@@ -13,9 +13,10 @@ const USAGE: &str = "tasks:
   deps               checks what the default build pulls in: how many packages, no C compiler, no HTTP client
   backends NAME [-- COMMAND ..]
                      installs and starts real servers below target/backends, and runs COMMAND with them in its environment, or
-                     waits until the standard input ends; NAME is litellm or litellm-fallbacks
+                     waits until the standard input ends; NAME is litellm, litellm-fallbacks, or minilm, which is files only
   integration litellm
                      the gateway adapter and plans of fallbacks against a real LiteLLM and a real model, with their tables
+  integration minilm the embedder against the real weights of all-MiniLM-L6-v2 and reference values (release build)
   soak properties    100,000 cases of the run's property test (ADJUTANT_CASES sets another number)
   soak drops         the drop tests of the run, 200 times
   soak graphs        2,000 random graphs, each run in three ways (ADJUTANT_CASES sets another number)
@@ -37,6 +38,19 @@ const INTEGRATION: &[&str] = &[
     "litellm",
     "--test",
     "litellm_fallback",
+    "--",
+    "--nocapture",
+    "--test-threads=1",
+];
+
+const MINILM: &[&str] = &[
+    "test",
+    "--release",
+    "--locked",
+    "-p",
+    "adjutant-embedder-minilm",
+    "--test",
+    "minilm",
     "--",
     "--nocapture",
     "--test-threads=1",
@@ -66,6 +80,7 @@ fn main() -> ExitCode {
             backends::with(name, Some(Command::new(program).args(arguments)))
         }
         ["integration", "litellm"] => backends::with("litellm", Some(&mut cargo_command(INTEGRATION))),
+        ["integration", "minilm"] => backends::with("minilm", Some(&mut cargo_command(MINILM))),
         ["soak", "properties"] => soak(100_000, &["-p", "adjutant-agent-core", "--test", "properties"]),
         ["soak", "graphs"] => soak(2_000, &["--release", "-p", "adjutant-agent-core", "--test", "graph_properties"]),
         ["soak", "fallback"] => soak(10_000, &["--release", "-p", "adjutant-agent-router", "--test", "fallback"]),

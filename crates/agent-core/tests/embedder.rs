@@ -1,6 +1,7 @@
 //! Embeddings: what they cost, and what may not be asked.
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use agent_core::{
@@ -115,4 +116,31 @@ fn no_texts_cost_nothing() {
     let never = Priced::new(None, |_| panic!("it is not asked"));
     let cx = RunContext::standalone_with(caller(), Lease::root(Limits::none().with_tokens(Tokens(0))), Vec::new());
     assert!(paused(embed(&never, &[], &cx)).unwrap().is_empty());
+}
+
+#[test]
+fn what_is_unknown_is_not_known_unless_the_model_says_so() {
+    /// Knows all but what is not ASCII.
+    struct Ascii(ModelInfo);
+
+    #[async_trait]
+    impl Embedder for Ascii {
+        fn info(&self) -> &ModelInfo {
+            &self.0
+        }
+
+        async fn embed(&self, texts: &[&str], _: &RunContext) -> Result<Embeddings, ModelError> {
+            Ok(vectors(texts))
+        }
+
+        fn unknown_share(&self, text: &str) -> Option<f32> {
+            let unknown = text.chars().filter(|character| !character.is_ascii()).count();
+            Some(unknown as f32 / text.chars().count() as f32)
+        }
+    }
+
+    let silent: Arc<dyn Embedder> = Arc::new(HashEmbedder::new(8));
+    assert_eq!(silent.unknown_share("Größe"), None);
+    let shared: Arc<dyn Embedder> = Arc::new(Arc::new(Ascii(ModelInfo::new("testkit", "ascii"))));
+    assert_eq!(shared.unknown_share("äöab"), Some(0.5));
 }

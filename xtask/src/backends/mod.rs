@@ -1,6 +1,7 @@
-//! Real servers for integration tests: installed below `target/backends`, started on free ports of loopback, stopped at the end.
+//! Real servers and models for integration tests: installed below `target/backends`, started on free ports of loopback, stopped at the end.
 
 mod litellm;
+mod minilm;
 mod service;
 mod venv;
 
@@ -26,7 +27,8 @@ pub(super) fn with(name: &str, command: Option<&mut Command>) -> Result<(), Box<
     let running = match name {
         "litellm" => litellm::start()?,
         "litellm-fallbacks" => litellm::start_with_fallbacks()?,
-        _ => return Err(format!("there is no backend {name}; there are: litellm, litellm-fallbacks").into()),
+        "minilm" => minilm::start()?,
+        _ => return Err(format!("there is no backend {name}; there are: litellm, litellm-fallbacks, minilm").into()),
     };
     match command {
         Some(command) => succeed(command.envs(&running.environment)),

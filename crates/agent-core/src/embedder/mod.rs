@@ -43,6 +43,16 @@ pub trait Embedder: Send + Sync {
     ///
     /// Dropping the future abandons the request.
     async fn embed(&self, texts: &[&str], cx: &RunContext) -> Result<Embeddings, ModelError>;
+
+    /// The share of this text's tokens that the model does not know, from 0 to 1; `None` where that is not known, which is the default.
+    ///
+    /// The vector of a text of which much is unknown says little: a model of English words makes nearly the same of all Chinese
+    /// texts. Only the tokens that the model reads count, not those after its window; an empty text has none that are unknown. It
+    /// is asked for beside [`embed`](Self::embed), waits for nothing and costs nothing.
+    fn unknown_share(&self, text: &str) -> Option<f32> {
+        let _ = text;
+        None
+    }
 }
 
 #[async_trait]
@@ -54,5 +64,9 @@ impl<T: Embedder + ?Sized> Embedder for Arc<T> {
 
     async fn embed(&self, texts: &[&str], cx: &RunContext) -> Result<Embeddings, ModelError> {
         (**self).embed(texts, cx).await
+    }
+
+    fn unknown_share(&self, text: &str) -> Option<f32> {
+        (**self).unknown_share(text)
     }
 }
