@@ -1,18 +1,20 @@
 //! Adjutant's embedder without a server: all-MiniLM-L6-v2, a small BERT for English sentences, run in process on the CPU.
 //!
-//! ```no_run
+//! ```
 //! use std::sync::Arc;
 //!
 //! use agent_core::{Caller, Embedder, RunContext, embed};
 //! use embedder_minilm::MiniLmEmbedder;
 //!
-//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let embedder: Arc<dyn Embedder> = Arc::new(MiniLmEmbedder::load("models/all-MiniLM-L6-v2")?);
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+//! // Where the two files are.
+//! let Some(folder) = std::env::var_os("ADJUTANT_MINILM_DIR") else { return Ok(()) };
+//! let embedder: Arc<dyn Embedder> = Arc::new(MiniLmEmbedder::load(folder)?);
 //! let cx = RunContext::standalone(Caller::new("acme", "ann")?);
 //! let embeddings = embed(&embedder, &["Where is my order?", "Where is my parcel?"], &cx).await?;
 //! assert_eq!((embeddings.len(), embeddings.dimensions()), (2, 384));
-//! # Ok(())
-//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! - The host brings two files, `model.safetensors` (91 MB) and `vocab.txt`, as

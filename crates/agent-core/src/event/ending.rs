@@ -11,7 +11,7 @@ use crate::amount::Spend;
 use crate::error::ErrorCode;
 use crate::message::Reply;
 use crate::provenance::Provenance;
-use crate::route::{RouteDecision, RouteOutcome};
+use crate::route::RouteDecision;
 
 /// A complete answer of a model. Serialises without the answer's parts, which are events of their own.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,11 +53,7 @@ pub struct RequestRouted {
 impl RequestRouted {
     pub(crate) fn new(decision: &RouteDecision, shown: usize, dispatched: bool) -> Self {
         Self {
-            outcome: match decision.outcome {
-                RouteOutcome::Route { .. } => "route",
-                RouteOutcome::Ambiguous { .. } => "ambiguous",
-                RouteOutcome::OutOfScope => "out_of_scope",
-            },
+            outcome: decision.outcome.name(),
             agents: decision.agents().map(|routed| (routed.agent.clone(), routed.probability)).collect(),
             shown,
             dispatched,

@@ -336,8 +336,6 @@ impl MainAgentBuilder {
                 ));
             }
         }
-        let agents = self.functions.iter().filter(|callable| matches!(callable, Callable::Agent(_)));
-        let agents: Vec<Arc<str>> = agents.map(|agent| agent.spec().name.clone()).collect();
         let mut card = self.card;
         if card.function.output.is_none() {
             card.function.output.clone_from(&self.answer);
@@ -355,7 +353,7 @@ impl MainAgentBuilder {
             bounds: self.bounds,
             table: StepTable::new(&self.steps)?,
             policy: self.policy,
-            routing: self.router.map(|router| Routing { router, agents: agents.into(), dispatches: self.dispatches }),
+            routing: self.router.map(|router| Routing { router, dispatches: self.dispatches }),
             context: self.context,
             recovery: self.recovery,
             dead_letters: self.dead_letters,

@@ -50,9 +50,10 @@ pub(super) async fn fit(agent: &Agent, state: &mut LoopState, cx: &RunContext) -
 /// How many tokens the conversation may take: the window less everything else that goes into it.
 fn room(agent: &Agent, state: &LoopState) -> Option<Tokens> {
     let info = agent.model.info();
+    let window = info.context_window?;
     let output = agent.max_output.or(info.max_output).unwrap_or(DEFAULT_OUTPUT);
     let functions: usize = shown(agent, state).iter().map(|spec| spec.size()).sum();
     let answer = agent.answer.as_ref().map_or(0, Schema::size);
     let fixed = estimate_tokens(agent.instructions.len() + functions + answer);
-    info.context_window.map(|window| window.minus(output).minus(fixed))
+    Some(window.minus(output).minus(fixed))
 }

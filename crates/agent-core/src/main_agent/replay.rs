@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use tokio::time::{Instant, timeout};
 
 use super::MainAgent;
-use super::life::time_of as time_in;
+use super::life::time_of;
 use super::options::{Resume, RunOptions};
 use super::outcome::{Failure, RunOutcome};
 use crate::agent_error::AgentError;
@@ -117,7 +117,7 @@ impl MainAgent {
         let letters = self.agent.dead_letters.clone().ok_or(ReplayError::NoStore)?;
         let tenant = by.tenant.clone();
         let known = guarded(letters.get(&tenant, run)).await?.ok_or(ReplayError::Unknown)?.0;
-        let (letter, token) = match guarded(letters.claim(&tenant, run, time_of(&known, &options))).await? {
+        let (letter, token) = match guarded(letters.claim(&tenant, run, claimed_for(&known, &options))).await? {
             Claim::Taken { letter, token } => (letter, token),
             Claim::Busy { .. } => return Err(ReplayError::Busy),
             Claim::Replayed => return Err(ReplayError::Replayed),
@@ -127,7 +127,7 @@ impl MainAgent {
             settle(&*letters, &tenant, run, token, ClaimEnd::GivenBack).await?;
             return Err(ReplayError::NothingToGoOnFrom);
         };
-        state.time_left = Some(time_in(&state.lease.limits));
+        state.time_left = Some(time_of(&state.lease.limits));
         match self.resume(Resume::new(state, by).with_options(options)).await {
             Ok(outcome) => match settle(&*letters, &tenant, run, token, ClaimEnd::Replayed).await {
                 Ok(()) => Ok(outcome),
@@ -183,11 +183,11 @@ async fn settle(
 }
 
 /// For how long nobody else may replay the letter: as long as the run may take, and some more.
-fn time_of(letter: &DeadLetter, options: &RunOptions) -> Duration {
+fn claimed_for(letter: &DeadLetter, options: &RunOptions) -> Duration {
     let by_deadline = options.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     let by_limits = match &options.limits {
-        Some(limits) => Some(time_in(limits)),
-        None => letter.state.as_ref().map(|state| time_in(&state.lease.limits)),
+        Some(limits) => Some(time_of(limits)),
+        None => letter.state.as_ref().map(|state| time_of(&state.lease.limits)),
     };
     let time = match (by_deadline, by_limits) {
         (Some(one), Some(other)) => Some(one.min(other)),

@@ -22,8 +22,6 @@ use crate::schema::Schema;
 /// How an agent uses a router.
 pub(super) struct Routing {
     pub(super) router: Arc<dyn Router>,
-    /// Its Sub-Agents, by id.
-    pub(super) agents: Arc<[Arc<str>]>,
     /// Whether a clear request is dispatched without asking the model.
     pub(super) dispatches: bool,
 }
@@ -44,8 +42,9 @@ pub(super) async fn route(
         state.shown = Some(Arc::new([]));
         return Ok(None);
     };
-    let usable: Vec<&FunctionSpec> = agent.specs.iter().filter(|spec| routing.has(&spec.name, cx)).collect();
-    let in_charge = in_charge(agent, conversation).filter(|name| routing.has(name, cx));
+    let usable: Vec<&FunctionSpec> =
+        agent.specs.iter().filter(|spec| routing.lets_use(agent, &spec.name, cx)).collect();
+    let in_charge = in_charge(agent, conversation).filter(|name| routing.lets_use(agent, name, cx));
     let request = RouteRequest { in_charge: in_charge.as_deref(), ..RouteRequest::new(&message, &usable) };
     let decision = cx.unless_stopped(routing.router.route(request, cx)).await?;
     let usable: Vec<Arc<str>> = usable.iter().map(|spec| spec.name.clone()).collect();
@@ -59,8 +58,8 @@ pub(super) async fn route(
 
 impl Routing {
     /// Whether this is a Sub-Agent that the caller may use.
-    fn has(&self, name: &Arc<str>, cx: &RunContext) -> bool {
-        self.agents.contains(name) && self.may_use(name, cx)
+    fn lets_use(&self, agent: &Agent, name: &str, cx: &RunContext) -> bool {
+        is_sub_agent(agent, name) && self.may_use(name, cx)
     }
 
     pub(super) fn may_use(&self, name: &str, cx: &RunContext) -> bool {
@@ -95,9 +94,16 @@ fn shortlist(
 
 /// The Sub-Agent that was called last in the turns before the request, and did not hand back.
 fn in_charge(agent: &Agent, conversation: &Conversation) -> Option<Arc<str>> {
-    let is_agent = |name: &Arc<str>| matches!(agent.functions.get(name), Some(Callable::Agent(_)));
-    let (call, result) = made(conversation.entries()).filter(|(call, _)| is_agent(&call.name)).last()?;
-    result.failure().is_none_or(|failure| failure.code.as_str() != HANDED_BACK).then(|| call.name.clone())
+    let (call, result) = made(conversation.entries()).filter(|(call, _)| is_sub_agent(agent, &call.name)).last()?;
+    (!is_handed_back(result)).then(|| call.name.clone())
+}
+
+fn is_sub_agent(agent: &Agent, name: &str) -> bool {
+    matches!(agent.functions.get(name), Some(Callable::Agent(_)))
+}
+
+fn is_handed_back(result: &CallResult) -> bool {
+    result.failure().is_some_and(|failure| failure.code.as_str() == HANDED_BACK)
 }
 
 /// The calls that a clear request is dispatched with: none where one of them could not be filled, or changes something by itself.
@@ -106,7 +112,7 @@ fn calls(agent: &Agent, decision: &RouteDecision, message: &str, state: &LoopSta
     let call = |routed: &Routed| {
         let spec = agent.functions.get(&routed.agent)?.spec();
         let is_harmless = matches!(spec.effect, Effect::ReadOnly | Effect::Delegated);
-        if !is_harmless || !agent.routing.as_ref()?.has(&spec.name, cx) {
+        if !is_harmless || !agent.routing.as_ref()?.lets_use(agent, &spec.name, cx) {
             return None;
         }
         let whole = || {
@@ -171,9 +177,9 @@ pub(super) fn shown(agent: &Agent, state: &LoopState) -> Arc<[FunctionSpec]> {
     let (Some(_), Some(shown)) = (&agent.routing, &state.shown) else { return agent.specs.clone() };
     let handed_back = handed_back(state);
     let is_over = handed_back.len() >= agent.bounds.hand_backs as usize;
-    let is_shown = |spec: &&FunctionSpec| match agent.functions.get(&spec.name) {
-        Some(Callable::Agent(_)) => !is_over && shown.contains(&spec.name) && !handed_back.contains(&spec.name),
-        _ => true,
+    let is_shown = |spec: &&FunctionSpec| {
+        let is_left = || !is_over && shown.contains(&spec.name) && !handed_back.contains(&spec.name);
+        !is_sub_agent(agent, &spec.name) || is_left()
     };
     agent.specs.iter().filter(is_shown).cloned().collect()
 }
@@ -182,8 +188,7 @@ pub(super) fn shown(agent: &Agent, state: &LoopState) -> Arc<[FunctionSpec]> {
 fn handed_back(state: &LoopState) -> BTreeSet<Arc<str>> {
     let entries = state.work.conversation().entries();
     let calls = made(entries.get(state.said_before..).unwrap_or_default());
-    let handed_back =
-        calls.filter(|(_, result)| result.failure().is_some_and(|failure| failure.code.as_str() == HANDED_BACK));
+    let handed_back = calls.filter(|(_, result)| is_handed_back(result));
     handed_back.map(|(call, _)| call.name.clone()).collect()
 }
 

@@ -46,7 +46,7 @@ struct Document {
     #[serde(default)]
     overflows: u32,
     /// Whether the model itself found the conversation too long for the last time.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     unfit: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shown: Option<Arc<[Arc<str>]>>,
@@ -68,11 +68,6 @@ struct DraftDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     replaced: Option<Value>,
     provenance: Provenance,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 fn too_long() -> AgentError {

@@ -125,6 +125,18 @@ impl Default for RouteThresholds {
     }
 }
 
+impl RouteOutcome {
+    /// A short name of the kind.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Route { .. } => "route",
+            Self::Ambiguous { .. } => "ambiguous",
+            Self::OutOfScope => "out_of_scope",
+        }
+    }
+}
+
 impl RouteDecision {
     /// A decision with this outcome, and nothing else said about it.
     #[must_use]

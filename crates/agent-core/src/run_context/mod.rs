@@ -199,23 +199,34 @@ impl RunContext {
                 Arc::new(Origin::new(here.origin.path.clone(), Arc::new(identity)))
             }
         };
-        let place = Place {
+        self.same_place(|place| {
+            place.origin = origin;
+            if let Some(policy) = policy {
+                place.policies = place.policies.and(policy.clone());
+            }
+            if !place.attempts.are_counted() {
+                // A host's tool that runs an agent.
+                place.attempts = Attempts::unbounded();
+            }
+        })
+    }
+
+    fn same_place(&self, change: impl FnOnce(&mut Place)) -> Self {
+        let here = &self.place;
+        let mut place = Place {
             run: here.run.clone(),
             above: Some(here.clone()),
-            origin,
+            origin: here.origin.clone(),
             agents: here.agents.clone(),
-            policies: policy.map_or_else(|| here.policies.clone(), |policy| here.policies.and(policy.clone())),
+            policies: here.policies.clone(),
             lease: here.lease.clone(),
             deadline: here.deadline,
             is_narrowed: false,
             cancellation: OnceLock::new(),
             emitter: here.emitter.clone(),
-            attempts: match here.attempts.are_counted() {
-                true => here.attempts.clone(),
-                // A host's tool that runs an agent.
-                false => Attempts::unbounded(),
-            },
+            attempts: here.attempts.clone(),
         };
+        change(&mut place);
         Self { place: Arc::new(place) }
     }
 
@@ -290,21 +301,8 @@ impl RunContext {
 
     /// The same place with its last part of the time kept for somebody else.
     pub(crate) fn without_last_part(&self) -> Option<Self> {
-        let here = &self.place;
-        let place = Place {
-            run: here.run.clone(),
-            above: Some(here.clone()),
-            origin: here.origin.clone(),
-            agents: here.agents.clone(),
-            policies: here.policies.clone(),
-            lease: here.lease.clone(),
-            deadline: Some(self.last_part()?),
-            is_narrowed: true,
-            cancellation: OnceLock::new(),
-            emitter: here.emitter.clone(),
-            attempts: here.attempts.clone(),
-        };
-        Some(Self { place: Arc::new(place) })
+        let until = self.last_part()?;
+        Some(self.same_place(|place| (place.deadline, place.is_narrowed) = (Some(until), true)))
     }
 
     /// Cancelled when the run ends, or the call here is given up, for work that does not stop with the future: threads, spawned
@@ -468,7 +466,11 @@ impl RunContext {
     }
 
     /// Whether there is time for more, and nobody has stopped it.
-    pub(crate) fn ensure_may_go_on(&self) -> Result<(), AgentError> {
+    ///
+    /// # Errors
+    ///
+    /// [`AgentError::Cancelled`] and [`AgentError::Deadline`].
+    pub fn ensure_may_go_on(&self) -> Result<(), AgentError> {
         if self.is_cancelled() {
             return Err(AgentError::Cancelled);
         }

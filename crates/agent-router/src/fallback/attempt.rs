@@ -15,7 +15,7 @@ use futures_util::FutureExt;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::bounds::{After, Bounds, Over};
-use super::chain::{must_stop, stopped};
+use super::chain::stopped;
 use super::step::CheckedStep;
 use super::targets::{Pass, Target};
 
@@ -226,7 +226,7 @@ impl Live {
     /// Settles the attempt with what the model says that it failed with.
     fn failed(&mut self, error: ModelError, cx: &RunContext) -> Failed {
         // Only a run stops the steps of a plan.
-        let by_itself = error.class == ModelErrorClass::Stopped && !must_stop(cx);
+        let by_itself = error.class == ModelErrorClass::Stopped && cx.ensure_may_go_on().is_ok();
         self.fail(if by_itself { cut().with_source(error) } else { error }, true)
     }
 
@@ -291,18 +291,12 @@ impl Live {
         };
         let marks = match over {
             // A time that the host set for this model, unless it went by while nobody waited.
-            Over::All => {
-                self.committed.then(|| self.pauses + self.waited()).is_none_or(|waited| waited * 2 >= self.age())
-            }
+            Over::All => !self.committed || (self.pauses + self.waited()) * 2 >= self.bounds.began.elapsed(),
             Over::FirstToken => true,
             // A share of the asker's own time says something about a model that was silent for long.
             _ => self.is_silent(),
         };
         self.fail(ModelError::new(class, message), marks)
-    }
-
-    fn age(&self) -> Duration {
-        self.bounds.began.elapsed()
     }
 
     /// For how long the next piece was waited for: a reader that does not look does not wait.

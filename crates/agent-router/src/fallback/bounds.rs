@@ -7,11 +7,9 @@ use tokio::time::Instant;
 
 use super::chain::Chain;
 use super::follow::after_commit;
+use super::limiter::A_YEAR;
 use super::step::CheckedStep;
 use super::table::{FailureClass, FailureRow, Mark, NextStep, RunFailureClass};
-
-/// No more fits into an [`Instant`] on every platform.
-pub(super) const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// How long an attempt may take.
 #[derive(Debug, Clone, Copy)]

@@ -248,7 +248,7 @@ impl Stream for Chunks {
             let read = match &mut self.state {
                 State::Done => return Poll::Ready(None),
                 // Whoever reads slowly may have missed it.
-                State::Reading(chain) if must_stop(&chain.cx) => Err(stopped()),
+                State::Reading(chain) if chain.cx.ensure_may_go_on().is_err() => Err(stopped()),
                 State::Descending(descending) => match ready!(descending.as_mut().poll(task)) {
                     Ok(chain) => {
                         self.state = State::Reading(chain);
@@ -291,11 +291,6 @@ const MOST_HELD: usize = 1_024;
 fn unfit(code: &ErrorCode) -> FailureClass {
     let overflow = ModelErrorClass::ContextOverflow;
     if *code == overflow.code() { overflow.into() } else { RunFailureClass::Context.into() }
-}
-
-/// Whether its run lets nothing go on.
-pub(super) fn must_stop(cx: &RunContext) -> bool {
-    cx.time_left().is_some_and(|left| left.is_zero()) || cx.is_cancelled()
 }
 
 pub(super) fn stopped() -> ModelError {

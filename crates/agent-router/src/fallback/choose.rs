@@ -6,10 +6,9 @@ use agent_core::{ModelError, ModelErrorClass, RunContext, Tokens};
 use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 
-use super::bounds::A_YEAR;
-use super::chain::{Chain, must_stop, stopped};
+use super::chain::{Chain, stopped};
 use super::follow::may_follow;
-use super::limiter::Place;
+use super::limiter::{A_YEAR, Place};
 use super::step::CheckedStep;
 use super::table::{FailureClass, NextStep, RunFailureClass};
 use super::targets::LeftOut;
@@ -265,7 +264,7 @@ impl Chain {
     }
 
     pub(super) fn ensure_may_go_on(&self) -> Result<(), ModelError> {
-        if must_stop(&self.cx) { Err(stopped()) } else { Ok(()) }
+        self.cx.ensure_may_go_on().map_err(|_| stopped())
     }
 
     /// A moment at `at` or somewhat after it: not all who wait for the same come back at once.

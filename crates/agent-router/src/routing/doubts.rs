@@ -1,6 +1,6 @@
 //! Why a model should look at a request though it is probable whom it is for.
 
-use agent_core::{Effect, FunctionSpec, RouteDecision, RouteOutcome, Routed};
+use agent_core::{Effect, FunctionSpec, RouteDecision, RouteOutcome};
 
 use super::parts::parts;
 use crate::rule_model::names_a_value;
@@ -19,6 +19,13 @@ pub(super) fn doubts(decision: &RouteDecision, message: &str, specs: &[&Function
         doubts.push("it has several parts".to_owned());
     }
     let spec = |name: &str| specs.iter().find(|spec| *spec.name == *name).copied();
+    // What is said to agents that take none of its values.
+    let untaken = agents.iter().filter_map(|routed| {
+        let said = routed.part.as_deref().unwrap_or(message);
+        let is_taken = spec(&routed.agent).is_some_and(|own| names_a_value(own, said));
+        (!is_taken).then_some(said)
+    });
+    let untaken: Vec<&str> = untaken.collect();
     let is_routed = |name: &str| agents.iter().any(|routed| *routed.agent == *name);
     for candidate in decision.candidates.iter().filter(|candidate| !is_routed(&candidate.agent)) {
         let Some(other) = spec(&candidate.agent) else { continue };
@@ -26,9 +33,7 @@ pub(super) fn doubts(decision: &RouteDecision, message: &str, specs: &[&Function
         if changes && candidate.probability >= MAY_BE_MEANT {
             doubts.push(format!("`{}` changes something, and may be meant", other.name));
         }
-        let said = |routed: &Routed| routed.part.as_deref().unwrap_or(message).to_owned();
-        let takes_it = |routed: &&Routed| spec(&routed.agent).is_some_and(|own| names_a_value(own, &said(routed)));
-        if agents.iter().any(|routed| names_a_value(other, &said(routed)) && !takes_it(&routed)) {
+        if untaken.iter().any(|said| names_a_value(other, said)) {
             doubts.push(format!("it says what `{}` takes", other.name));
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use agent_core::{Caller, RouteDecision, RouteOutcome};
+use agent_core::{Caller, RouteDecision};
 use serde::{Deserialize, Serialize};
 
 use super::router::HierarchicalRouter;
@@ -65,13 +65,7 @@ impl HierarchicalRouter {
 
 fn goes_the_same_way(one: &RouteDecision, other: &RouteDecision) -> bool {
     let agents = |decision: &RouteDecision| decision.agents().map(|routed| routed.agent.clone()).collect::<Vec<_>>();
-    let kind = |decision: &RouteDecision| match decision.outcome {
-        RouteOutcome::Route { .. } => 0,
-        RouteOutcome::Ambiguous { .. } => 1,
-        RouteOutcome::OutOfScope => 2,
-        _ => 3,
-    };
-    let way = |decision: &RouteDecision| (kind(decision), agents(decision), decision.clear().is_empty());
+    let way = |decision: &RouteDecision| (decision.outcome.name(), agents(decision), decision.clear().is_empty());
     way(one) == way(other)
 }
 

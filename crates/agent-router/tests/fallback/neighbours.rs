@@ -55,20 +55,25 @@ async fn ask(plan: &FallbackModel, cx: &RunContext) -> String {
     }
 }
 
+/// So many callers that ask again and again.
+fn crowd(plan: &FallbackModel, callers: usize, tenant: impl Fn(usize) -> String) {
+    for number in 0..callers {
+        let (plan, tenant) = (plan.clone(), tenant(number));
+        tokio::spawn(async move {
+            loop {
+                let _ = complete(&plan, request(), &RunContext::standalone(somebody(&tenant, "ann"))).await;
+            }
+        });
+    }
+}
+
 #[test]
 fn a_tenant_that_fills_the_queue_leaves_others_their_turn() {
     paused(async {
         let limits = StepLimits::default().with_concurrency(NonZeroU32::MIN).with_queue(4);
         let narrow = plan([step("narrow", [Deed::Says(1, Duration::from_millis(100))]).with_limits(limits)]);
         let narrow = narrow.build().unwrap();
-        for _ in 0..20 {
-            let narrow = narrow.clone();
-            tokio::spawn(async move {
-                loop {
-                    let _ = complete(&narrow, request(), &RunContext::standalone(somebody("greedy", "gus"))).await;
-                }
-            });
-        }
+        crowd(&narrow, 20, |_| "greedy".to_owned());
         sleep(secs(1)).await;
         for _ in 0..10 {
             let begun = Instant::now();
@@ -84,15 +89,7 @@ fn every_tenant_has_its_turn_however_many_there_are() {
         let limits = StepLimits::default().with_concurrency(NonZeroU32::MIN).with_queue(4).with_longest_wait(secs(20));
         let narrow = plan([step("narrow", [Deed::Says(1, Duration::from_millis(100))]).with_limits(limits)]);
         let narrow = narrow.build().unwrap();
-        for number in 0..40 {
-            let narrow = narrow.clone();
-            tokio::spawn(async move {
-                let tenant = format!("tenant-{}", number % 8);
-                loop {
-                    let _ = complete(&narrow, request(), &RunContext::standalone(somebody(&tenant, "ann"))).await;
-                }
-            });
-        }
+        crowd(&narrow, 40, |number| format!("tenant-{}", number % 8));
         sleep(secs(1)).await;
         for _ in 0..5 {
             let begun = Instant::now();

@@ -38,7 +38,7 @@ pub(crate) struct Limiter {
 }
 
 /// Longer waits are cut to this: no more fits into an [`Instant`] on every platform.
-const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+pub(crate) const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl Limiter {
     /// A limiter of its own, with nobody running or waiting, and full buckets.
