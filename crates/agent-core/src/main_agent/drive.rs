@@ -53,28 +53,50 @@ pub(super) async fn live(
     // A person's answer in the agent's place is the last resort.
     let is_last_resort = state.wait.as_ref().is_some_and(|wait| wait.for_recovery);
     let may_be_recovered = !is_last_resort && state.concluded.is_none() && agent.recovery.needs_time();
-    let in_time = if may_be_recovered { cx.without_last_part() } else { None };
-    let driven = match &in_time {
-        Some(in_time) => in_time.within_deadline(drive(agent, state, in_time)).await.unwrap_or_else(Err),
-        None => drive(agent, state, cx).await,
-    };
-    match (driven, in_time) {
-        (Err(AgentError::Deadline), Some(in_time)) if state.concluded.is_none() => {
+    if may_be_recovered && let Some(in_time) = cx.without_last_part() {
+        // Boxed, as most agents have no such recovery, and many runs are held here.
+        return Box::pin(live_in_time(agent, state, in_time, cx)).await;
+    }
+    let driven = drive(agent, state, cx).await;
+    if is_last_resort { driven } else { or_recovered(agent, state, driven, cx).await }
+}
+
+/// The same in less time: the last part of it is the recovery's.
+async fn live_in_time(
+    agent: &Agent,
+    state: &mut LoopState,
+    in_time: RunContext,
+    cx: &RunContext,
+) -> Result<Ended, AgentError> {
+    match in_time.within_deadline(drive(agent, state, &in_time)).await.unwrap_or_else(Err) {
+        Err(AgentError::Deadline) if state.concluded.is_none() => {
             cx.ensure_may_go_on()?;
             in_time.end();
             // What was in flight may have had an effect.
             state.stop(cx, agent.bounds.attempts);
             let late = ModelError::new(ModelErrorClass::TimedOut, "the agent's work was not done in time").into();
-            match Box::pin(recover(agent, state, late, cx)).await {
+            match recover(agent, state, late, cx).await {
                 // Nobody has an answer.
                 Err(AgentError::Model(error)) if error.class == ModelErrorClass::TimedOut => Err(AgentError::Deadline),
                 ended => ended,
             }
         }
-        (Err(failed), _) if can_recover(&failed) && !is_last_resort && state.concluded.is_none() => {
+        driven => or_recovered(agent, state, driven, cx).await,
+    }
+}
+
+/// What the agent ended with, or, where it failed, what its recovery makes of that.
+async fn or_recovered(
+    agent: &Agent,
+    state: &mut LoopState,
+    driven: Result<Ended, AgentError>,
+    cx: &RunContext,
+) -> Result<Ended, AgentError> {
+    match driven {
+        Err(failed) if can_recover(&failed) && state.concluded.is_none() => {
             Box::pin(recover(agent, state, failed, cx)).await
         }
-        (ended, _) => ended,
+        ended => ended,
     }
 }
 
