@@ -209,9 +209,64 @@ struct Failing {
     settle: Settling,
 }
 
+/// A store that panics, whatever it is asked for, once it is broken.
+#[derive(Default)]
+struct Broken {
+    inner: MemoryDeadLetters,
+    is_broken: AtomicBool,
+}
+
+impl Broken {
+    fn store(&self) -> &MemoryDeadLetters {
+        assert!(!self.is_broken.load(Ordering::Relaxed), "a store's own mistake");
+        &self.inner
+    }
+}
+
+#[async_trait]
+impl DeadLetters for Broken {
+    async fn put(&self, letter: DeadLetter) -> Result<(), DeadLetterError> {
+        self.store().put(letter).await
+    }
+
+    async fn list(
+        &self,
+        tenant: &TenantId,
+        after: Option<RunId>,
+        at_most: usize,
+    ) -> Result<Vec<LetterSummary>, DeadLetterError> {
+        self.store().list(tenant, after, at_most).await
+    }
+
+    async fn get(&self, tenant: &TenantId, run: RunId) -> Result<Option<(DeadLetter, LetterStatus)>, DeadLetterError> {
+        self.store().get(tenant, run).await
+    }
+
+    async fn claim(&self, tenant: &TenantId, run: RunId, time: Duration) -> Result<Claim, DeadLetterError> {
+        // What a letter says could be read: the claim finds the store broken.
+        self.is_broken.store(true, Ordering::Relaxed);
+        self.store().claim(tenant, run, time).await
+    }
+
+    async fn settle(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        token: agent_core::ClaimToken,
+        end: agent_core::ClaimEnd,
+    ) -> Result<bool, DeadLetterError> {
+        self.store().settle(tenant, run, token, end).await
+    }
+
+    async fn purge(&self, tenant: &TenantId, which: Purge) -> Result<usize, DeadLetterError> {
+        self.store().purge(tenant, which).await
+    }
+}
+
 /// How often a store fails before it settles a claim.
 enum Settling {
     Fails(AtomicUsize),
+    Panics,
     Hangs,
 }
 
@@ -228,6 +283,7 @@ impl Settling {
                     Err(_) => Ok(()),
                 }
             }
+            Self::Panics => panic!("a store's own mistake"),
             Self::Hangs => std::future::pending().await,
         }
     }
@@ -298,6 +354,27 @@ fn a_store_that_fails_hides_neither_the_failure_nor_the_outcome() {
     });
 }
 
+#[test]
+fn a_store_that_panics_is_one_that_fails() {
+    paused(async {
+        let (switch, tool, store) = (Switch::default(), refund(), Arc::new(Broken::default()));
+        let desk = desk(&switch, &tool, store.clone());
+        let run = desk.run("Refund A-1042.", caller()).await.unwrap_err().dead_letter.unwrap();
+        switch.up.store(true, Ordering::Relaxed);
+        // In the claim, and then already when the letter is read.
+        for _ in 0..2 {
+            let error = desk.replay(run, caller(), RunOptions::default()).await.unwrap_err();
+            assert_eq!((error.code().as_str(), tool.completed()), ("dead_letters.failed", 0));
+        }
+        // In keeping what failed.
+        switch.up.store(false, Ordering::Relaxed);
+        let failure = desk.run("Refund A-1042.", caller()).await.unwrap_err();
+        assert_eq!((failure.code().as_str(), failure.dead_letter), ("model.unavailable", None));
+        store.is_broken.store(false, Ordering::Relaxed);
+        assert_eq!(store.list(&caller().tenant, None, 10).await.unwrap().len(), 1);
+    });
+}
+
 /// Replays a run with this store, and tells what came of it, as far as it came in time.
 async fn replayed(letters: Arc<dyn DeadLetters>, model_is_up: bool, options: RunOptions) -> (RunId, String) {
     let switch = Switch::default();
@@ -356,7 +433,7 @@ fn a_failed_replay_that_could_not_be_noted_has_failed_all_the_same() {
         let told = if is_told { vec![error] } else { Vec::new() };
         assert_eq!((end.as_str(), errors.0.lock().unwrap().clone()), (expected, told));
     };
-    for settle in [|| Settling::fails(usize::MAX), || Settling::Hangs] {
+    for settle in [|| Settling::fails(usize::MAX), || Settling::Hangs, || Settling::Panics] {
         check(settle(), cancelled(), "failed: run.cancelled", true);
         // What is a letter anew needs no settling.
         check(settle(), RunOptions::default(), "failed: model.unavailable", false);
@@ -374,8 +451,10 @@ fn what_came_of_a_replay_is_noted_by_a_store_that_fails_for_a_while() {
         };
         check(true, RunOptions::default(), "It is refunded.", false).await;
         check(true, cancelled(), "failed: run.cancelled", true).await;
-        let hangs = replayed(unsettling(Settling::Hangs), true, RunOptions::default()).await;
-        assert_eq!(hangs.1, "It is refunded. dead_letters.failed");
+        for settle in [Settling::Hangs, Settling::Panics] {
+            let (_, end) = replayed(unsettling(settle), true, RunOptions::default()).await;
+            assert_eq!(end, "It is refunded. dead_letters.failed");
+        }
     });
 }
 
@@ -399,6 +478,7 @@ fn a_letter_with_nothing_to_go_on_from_is_given_back() {
         check(Settling::fails(2), "replay.nothing_to_go_on_from", true).await;
         check(Settling::fails(usize::MAX), "dead_letters.failed", false).await;
         check(Settling::Hangs, "dead_letters.failed", false).await;
+        check(Settling::Panics, "dead_letters.failed", false).await;
     });
 }
 
