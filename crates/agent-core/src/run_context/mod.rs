@@ -305,6 +305,14 @@ impl RunContext {
         Some(self.same_place(|place| (place.deadline, place.is_narrowed) = (Some(until), true)))
     }
 
+    /// The same place for a part of the work, under limits of its own: a smaller budget, and as much time from now on.
+    #[must_use]
+    pub fn within(&self, limits: Limits) -> Self {
+        let until = limits.time.and_then(|time| Instant::now().checked_add(time));
+        let lease = self.place.lease.child(limits);
+        self.same_place(|place| (place.lease, place.deadline) = (lease, sooner(place.deadline, until)))
+    }
+
     /// Cancelled when the run ends, or the call here is given up, for work that does not stop with the future: threads, spawned
     /// tasks.
     #[must_use]

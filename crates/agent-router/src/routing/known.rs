@@ -11,9 +11,10 @@ use agent_core::{
 use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use super::card::RouteCard;
+use super::classifier::{Classifier, Ranking};
 use super::doubts::doubts;
-use super::lexical::{Classifier, Ranking};
 use super::parts::{is_long, parts};
+use super::stage::Embedded;
 use crate::fallback::Phrase;
 use crate::rule_model::{only_reading, points_back};
 
@@ -124,14 +125,30 @@ impl Known {
         self.classes.get(name).copied().ok_or_else(|| unknown(name))
     }
 
-    pub(super) fn decide(&self, message: &str, caller: &Caller) -> RouteDecision {
-        self.decide_among(message, &|card| card.is_for(caller))
+    pub(super) fn decide(&self, message: &str, embedded: &Embedded, caller: &Caller) -> RouteDecision {
+        self.decide_among(message, embedded, &|card| card.is_for(caller))
+    }
+
+    /// The texts whose vectors a decision needs: the message, and its parts. None if rules decide, or if there is nobody to choose.
+    pub(super) fn texts<'a>(&self, message: &'a str, may_get: &dyn Fn(&RouteCard) -> bool) -> Vec<&'a str> {
+        let (visible, count) = self.visible(may_get);
+        if count == 0 || message.trim().is_empty() || !self.triggered(message, &visible).is_empty() {
+            return Vec::new();
+        }
+        let parts = parts(message);
+        let several = if (2..=MOST_PARTS).contains(&parts.len()) { parts } else { Vec::new() };
+        std::iter::once(message).chain(several).collect()
     }
 
     /// Decides for a run: among its agents, with the one in charge staying so until a request is for another one.
-    pub(super) fn route(&self, message: &str, request: &RouteRequest<'_>, caller: &Caller) -> RouteDecision {
-        let agents: FxHashSet<&str> = request.agents.iter().map(|agent| &*agent.name).collect();
-        let mut decision = self.decide_among(message, &|card| agents.contains(&*card.name) && card.is_for(caller));
+    pub(super) fn route(
+        &self,
+        message: &str,
+        embedded: &Embedded,
+        request: &RouteRequest<'_>,
+        caller: &Caller,
+    ) -> RouteDecision {
+        let mut decision = self.decide_among(message, embedded, &among(request, caller));
         if let Some(in_charge) = request.in_charge {
             self.stay(&mut decision, in_charge, message);
         }
@@ -165,10 +182,10 @@ impl Known {
         decision.stages.push(StageTrace::new(RouteStage::Rules, format!("stays with {in_charge}")));
     }
 
-    fn decide_among(&self, message: &str, may_get: &dyn Fn(&RouteCard) -> bool) -> RouteDecision {
+    fn decide_among(&self, message: &str, embedded: &Embedded, may_get: &dyn Fn(&RouteCard) -> bool) -> RouteDecision {
         let (visible, count) = self.visible(may_get);
         let triggered = self.triggered(message, &visible);
-        let ranking = self.classifier.rank(message, CANDIDATES, &visible);
+        let ranking = self.classifier.rank(message, embedded.vectors.get(message), CANDIDATES, &visible);
         let probabilities = self.classifier.probabilities(&ranking);
         let mut candidates = self.candidates(&ranking, probabilities.right, probabilities.out_of_scope);
         let known = ranking.agents.len();
@@ -176,10 +193,11 @@ impl Known {
             StageTrace::new(RouteStage::Rules, format!("{} triggered", triggered.len())),
             StageTrace::new(RouteStage::Lexical, format!("{known} ranked")),
         ];
+        stages.extend(embedded.trace.clone());
         let best = candidates.first().map_or("", |best| &*best.domain);
         let thresholds = self.thresholds_of(best);
         let outcome = if triggered.is_empty() {
-            let several = self.several(message, &visible);
+            let several = self.several(message, embedded, &visible);
             if let Some(several) = &several {
                 let result = format!("{} parts, each for another agent", several.len());
                 stages.push(StageTrace::new(RouteStage::Lexical, result));
@@ -237,16 +255,17 @@ impl Known {
 
     /// The agents of a ranking with their probabilities: what the best one leaves is the others', by their scores.
     fn candidates(&self, ranking: &Ranking, right: f64, out_of_scope: f64) -> Vec<RouteCandidate> {
-        let best = ranking.agents.first().map_or(0.0, |(_, score)| *score);
+        let best = ranking.agents.first().map_or(0.0, |best| best.score);
         let weigh = |score: f32| f64::from(2.0 * (score - best)).exp();
-        let others: f64 = ranking.agents.iter().skip(1).map(|(_, score)| weigh(*score)).sum();
+        let others: f64 = ranking.agents.iter().skip(1).map(|other| weigh(other.score)).sum();
         let left = (1.0 - right - out_of_scope).max(0.0);
         let agents = ranking.agents.iter().enumerate();
-        let candidates = agents.filter_map(|(rank, (class, score))| {
-            let known = self.card(*class)?;
-            let probability = if rank == 0 { right } else { (left * weigh(*score) / others).min(right) };
+        let candidates = agents.filter_map(|(rank, ranked)| {
+            let known = self.card(ranked.class)?;
+            let probability = if rank == 0 { right } else { (left * weigh(ranked.score) / others).min(right) };
             let mut candidate = RouteCandidate::new(known.card.name.clone(), known.domain.clone(), probability);
-            candidate.scores.insert(RouteStage::Lexical, *score);
+            candidate.scores.insert(RouteStage::Lexical, ranked.score - ranked.by_vectors.unwrap_or(0.0));
+            candidate.scores.extend(ranked.by_vectors.map(|score| (RouteStage::Embedding, score)));
             Some(candidate)
         });
         candidates.collect()
@@ -327,16 +346,16 @@ impl Known {
     }
 
     /// The agents of the parts of a message, if each part is surely for one, and not all for the same.
-    fn several(&self, message: &str, visible: &[bool]) -> Option<Vec<Routed>> {
+    fn several(&self, message: &str, embedded: &Embedded, visible: &[bool]) -> Option<Vec<Routed>> {
         let parts = parts(message);
         if !(2..=MOST_PARTS).contains(&parts.len()) {
             return None;
         }
         let mut agents: Vec<Routed> = Vec::new();
         for part in parts {
-            let ranking = self.classifier.rank(part, 2, visible);
+            let ranking = self.classifier.rank(part, embedded.vectors.get(part), 2, visible);
             let probability = self.classifier.probabilities(&ranking).right;
-            let best = self.card(ranking.agents.first()?.0)?;
+            let best = self.card(ranking.agents.first()?.class)?;
             if probability < SURE_PART.max(self.thresholds_of(&best.domain).route) {
                 return None;
             }
@@ -362,6 +381,12 @@ impl Known {
             }
         }
     }
+}
+
+/// Whether an agent is one of a request's, and its caller's.
+pub(super) fn among(request: &RouteRequest<'_>, caller: &Caller) -> impl Fn(&RouteCard) -> bool {
+    let agents: FxHashSet<&str> = request.agents.iter().map(|agent| &*agent.name).collect();
+    move |card| agents.contains(&*card.name) && card.is_for(caller)
 }
 
 fn unknown(name: &str) -> InvalidValue {

@@ -1,15 +1,19 @@
 //! Hierarchical routing: which agent a request is for.
 
 mod card;
+mod classifier;
 mod doubts;
+mod hybrid;
 mod known;
-mod lexical;
 mod parts;
 mod recorded;
 mod router;
 mod snapshot;
+mod stage;
 
 pub use card::{Grant, LifeCycle, RouteCard};
+pub use hybrid::{HybridError, HybridRouter};
 pub use recorded::{RecordedRoute, RouteChange};
 pub use router::{HierarchicalRouter, RouterBuilder};
 pub use snapshot::{RouterSnapshot, SnapshotError};
+pub use stage::EmbeddingStage;

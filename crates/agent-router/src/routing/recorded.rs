@@ -29,12 +29,23 @@ pub struct RouteChange<'a> {
     pub now: RouteDecision,
 }
 
+impl RecordedRoute {
+    /// What was decided about a message on behalf of a caller.
+    pub fn new(message: impl Into<String>, caller: Caller, decision: RouteDecision) -> Self {
+        Self { message: message.into(), caller, decision }
+    }
+
+    /// What changed, if it goes elsewhere now.
+    pub(super) fn compared(&self, now: RouteDecision) -> Option<RouteChange<'_>> {
+        (!goes_the_same_way(&self.decision, &now)).then_some(RouteChange { recorded: self, now })
+    }
+}
+
 impl HierarchicalRouter {
     /// Decides, and notes what about.
     #[must_use]
     pub fn record(&self, message: &str, caller: &Caller) -> RecordedRoute {
-        let decision = self.decide(message, caller);
-        RecordedRoute { message: message.to_owned(), caller: caller.clone(), decision }
+        RecordedRoute::new(message, caller.clone(), self.decide(message, caller))
     }
 
     /// Decides recorded requests again, and gives those that go elsewhere now: to other agents, to another outcome, or no longer, or only
@@ -56,10 +67,8 @@ impl HierarchicalRouter {
     /// # Ok::<(), agent_core::InvalidValue>(())
     /// ```
     pub fn compare<'a>(&self, recorded: impl IntoIterator<Item = &'a RecordedRoute>) -> Vec<RouteChange<'a>> {
-        let decided = recorded
-            .into_iter()
-            .map(|recorded| RouteChange { now: self.decide(&recorded.message, &recorded.caller), recorded });
-        decided.filter(|change| !goes_the_same_way(&change.recorded.decision, &change.now)).collect()
+        let recorded = recorded.into_iter();
+        recorded.filter_map(|one| one.compared(self.decide(&one.message, &one.caller))).collect()
     }
 }
 

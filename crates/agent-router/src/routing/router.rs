@@ -5,13 +5,15 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use agent_core::{Caller, InvalidValue, RouteDecision, RouteRequest, RouteThresholds, Router, RunContext, async_trait};
-
 use rustc_hash::FxHashMap;
+use tokio::task::spawn_blocking;
 
 use super::card::{LifeCycle, RouteCard};
+use super::classifier::{Classifier, Labelled, Vectors};
+use super::hybrid::{HybridError, HybridRouter};
 use super::known::{Entry, Known};
-use super::lexical::{Classifier, Labelled};
 use super::snapshot::{FORMAT, RouterSnapshot, SnapshotError, extended};
+use super::stage::{Embedded, EmbeddingStage};
 
 /// How much of a message is read, in bytes: what a request is about is said sooner.
 const MOST_READ: usize = 8 * 1_024;
@@ -85,27 +87,54 @@ impl RouterBuilder {
         self
     }
 
-    /// The router: learns from all cards.
+    /// The router: learns from all cards, by words.
     ///
     /// # Errors
     ///
     /// [`InvalidValue`] for two agents of one name, a card with neither description nor examples, a blank trigger, and thresholds that
     /// are not within 0 and 1.
     pub fn build(self) -> Result<HierarchicalRouter, InvalidValue> {
-        let Self { cards, out_of_scope, thresholds } = self;
+        self.ensure_valid()?;
+        self.train(None)
+    }
+
+    /// The router of words and vectors: embeds descriptions and examples, each text once, and learns from both. It learns on a thread
+    /// for blocking work.
+    ///
+    /// # Errors
+    ///
+    /// [`HybridError`]: as [`build`](Self::build), or when the model fails.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the work; a thread that learns ends by itself.
+    pub async fn build_with(self, stage: EmbeddingStage, cx: &RunContext) -> Result<HybridRouter, HybridError> {
+        self.ensure_valid()?;
+        let texts: Vec<String> =
+            self.cards.iter().map(labelled).flat_map(|agent| agent.texts().collect::<Vec<_>>()).collect();
+        let texts: Vec<&str> = texts.iter().chain(&self.out_of_scope).map(String::as_str).collect();
+        let vectors = stage.learn(&texts, cx).await?;
+        let trained = spawn_blocking(move || self.train(Some(&vectors))).await;
+        Ok(HybridRouter::new(trained.map_err(|_| HybridError::Stopped)??, stage))
+    }
+
+    fn ensure_valid(&self) -> Result<(), InvalidValue> {
         let mut names = BTreeSet::new();
-        for card in &cards {
+        for card in &self.cards {
             card.ensure_valid()?;
-            if !names.insert(card.name.clone()) {
+            if !names.insert(&card.name) {
                 return Err(InvalidValue::new("card", &card.name, "a name that no other agent has"));
             }
         }
-        for thresholds in thresholds.values() {
-            ensure_valid(thresholds)?;
-        }
+        self.thresholds.values().try_for_each(ensure_valid)
+    }
+
+    fn train(self, vectors: Option<&Vectors>) -> Result<HierarchicalRouter, InvalidValue> {
+        let Self { cards, out_of_scope, thresholds } = self;
         let agents: Vec<Labelled> = cards.iter().map(labelled).collect();
-        let classifier = Classifier::train(&agents, &out_of_scope);
+        let classifier = Classifier::train(&agents, &out_of_scope, vectors);
         let digest = extended("", &(&cards, &out_of_scope));
+        let digest = vectors.map_or_else(|| digest.clone(), |vectors| extended(&digest, &vectors.embedder));
         let mut known = Known { digest, classifier, cards: Vec::new(), classes: FxHashMap::default(), thresholds };
         known.place(cards)?;
         Ok(HierarchicalRouter { known: Arc::new(RwLock::new(known)) })
@@ -121,7 +150,7 @@ impl HierarchicalRouter {
     /// Decides which agent a message is for, on behalf of this caller. It does nothing else: `explain` is the same.
     #[must_use]
     pub fn decide(&self, message: &str, caller: &Caller) -> RouteDecision {
-        self.read().decide(read_part(message), caller)
+        self.read().decide(read_part(message), &Embedded::default(), caller)
     }
 
     /// Learns which agent should have got a message; `None` is for nobody. It counts for all callers from then on.
@@ -130,10 +159,14 @@ impl HierarchicalRouter {
     ///
     /// [`InvalidValue`] when there is no such agent.
     pub fn learn(&self, message: &str, right: Option<&str>) -> Result<(), InvalidValue> {
+        self.learn_with(message, right, &Vectors::default())
+    }
+
+    pub(super) fn learn_with(&self, message: &str, right: Option<&str>, vectors: &Vectors) -> Result<(), InvalidValue> {
         let mut known = self.write();
         let class = right.map(|name| known.class(name)).transpose()?;
         let message = read_part(message);
-        known.classifier.learn(message, class);
+        known.classifier.learn(message, vectors.get(message), class);
         known.digest = extended(&known.digest, &("learn", message, right));
         Ok(())
     }
@@ -144,6 +177,10 @@ impl HierarchicalRouter {
     ///
     /// As [`RouterBuilder::build`].
     pub fn add(&self, card: RouteCard) -> Result<(), InvalidValue> {
+        self.add_with(card, &Vectors::default())
+    }
+
+    pub(super) fn add_with(&self, card: RouteCard, vectors: &Vectors) -> Result<(), InvalidValue> {
         card.ensure_valid()?;
         let entry = Entry::new(card)?;
         let card = entry.card.clone();
@@ -152,7 +189,7 @@ impl HierarchicalRouter {
             known.classifier.remove(class);
             known.clear(class);
         }
-        let class = known.classifier.add(&labelled(&card));
+        let class = known.classifier.add(&labelled(&card), vectors);
         known.digest = extended(&known.digest, &("add", &*card));
         known.classes.insert(card.name.clone(), class);
         known.put(class, entry);
@@ -201,12 +238,17 @@ impl HierarchicalRouter {
         RouterSnapshot { format: FORMAT, digest, cards, thresholds, classifier: known.classifier.clone() }
     }
 
-    /// The router that a snapshot was taken of.
+    /// The router that a snapshot was taken of. Of one of words and vectors, it is the words' part.
     ///
     /// # Errors
     ///
     /// [`SnapshotError`].
     pub fn load(snapshot: RouterSnapshot) -> Result<Self, SnapshotError> {
+        let classifier = snapshot.classifier.without_vectors();
+        Self::load_all(RouterSnapshot { classifier, ..snapshot })
+    }
+
+    pub(super) fn load_all(snapshot: RouterSnapshot) -> Result<Self, SnapshotError> {
         let RouterSnapshot { format, digest, cards, thresholds, classifier } = snapshot;
         if format != FORMAT {
             return Err(SnapshotError::Format { found: format });
@@ -216,7 +258,7 @@ impl HierarchicalRouter {
         Ok(Self { known: Arc::new(RwLock::new(known)) })
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Known> {
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Known> {
         self.known.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -228,7 +270,7 @@ impl HierarchicalRouter {
 #[async_trait]
 impl Router for HierarchicalRouter {
     async fn route(&self, request: RouteRequest<'_>, cx: &RunContext) -> RouteDecision {
-        self.read().route(read_part(request.message), &request, cx.caller())
+        self.read().route(read_part(request.message), &Embedded::default(), &request, cx.caller())
     }
 
     fn may_use(&self, agent: &str, caller: &Caller) -> bool {
@@ -256,7 +298,7 @@ impl fmt::Debug for HierarchicalRouter {
     }
 }
 
-fn labelled(card: &RouteCard) -> Labelled {
+pub(super) fn labelled(card: &RouteCard) -> Labelled {
     let described = std::iter::once(card.description.clone()).chain(card.tools.iter().cloned()).collect();
     Labelled {
         name: card.name.to_string(),
@@ -267,6 +309,6 @@ fn labelled(card: &RouteCard) -> Labelled {
 }
 
 /// As much of a message as is read.
-fn read_part(message: &str) -> &str {
+pub(super) fn read_part(message: &str) -> &str {
     message.get(..message.floor_char_boundary(MOST_READ)).unwrap_or(message)
 }

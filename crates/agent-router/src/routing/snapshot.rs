@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::card::RouteCard;
-use super::lexical::Classifier;
+use super::classifier::Classifier;
 
 /// The version of the format.
 pub(super) const FORMAT: u32 = 1;
@@ -36,6 +36,14 @@ pub enum SnapshotError {
         /// Its version.
         found: u32,
     },
+    /// It has no vectors of this embedding model.
+    #[error("the snapshot has vectors of {}, not of {asked}", found.as_deref().unwrap_or("no model"))]
+    Embedder {
+        /// The model whose vectors it has, if any.
+        found: Option<String>,
+        /// The model that was given.
+        asked: String,
+    },
     /// Its parts do not belong together.
     #[error("the snapshot's cards and classes differ: {name}")]
     Inconsistent {
@@ -50,6 +58,7 @@ impl SnapshotError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Format { .. } => ErrorCode::new("route.snapshot_format"),
+            Self::Embedder { .. } => ErrorCode::new("route.snapshot_embedder"),
             Self::Inconsistent { .. } => ErrorCode::new("route.snapshot_inconsistent"),
         }
     }

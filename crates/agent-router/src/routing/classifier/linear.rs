@@ -14,41 +14,46 @@ const NARROW: usize = 16;
 /// Classes trained together when there are many.
 const WIDE: usize = 64;
 
-/// Weight of an error on a positive example. Positives are few, so theirs is higher.
-const POSITIVE: f32 = 6.0;
-
-/// Weight of an error on a negative example.
-const NEGATIVE: f32 = 1.0;
-
-/// Passes over the examples; more changes no figure by more than 0.1 points.
-const PASSES: usize = 6;
-
-/// Weights nearer to zero than this are dropped: of those that speak for a class, and of those that speak against it, which are many.
-const LEAST_FOR: f32 = 0.03;
-const LEAST_AGAINST: f32 = 0.06;
+/// What errors weigh.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Penalties {
+    /// Of an error on a positive example. Positives are few, so theirs is higher.
+    pub(super) positive: f32,
+    /// Of an error on a negative example.
+    pub(super) negative: f32,
+    /// Passes over the examples.
+    pub(super) passes: usize,
+}
 
 /// An example: its vector and its class, if it belongs to one of those trained.
 pub(super) type Example<'a> = (&'a Vector, Option<usize>);
 
-/// Trains `classes` rows and hands each weight that matters to `keep` as (n-gram, class,
-/// weight), in a fixed order.
-pub(super) fn train(examples: &[Example<'_>], classes: usize, mut keep: impl FnMut(u32, usize, f32)) {
+/// Trains `classes` rows and hands each weight to `keep` as (term, class, weight), in a fixed order.
+pub(super) fn train(
+    examples: &[Example<'_>],
+    classes: usize,
+    penalties: Penalties,
+    mut keep: impl FnMut(u32, usize, f32),
+) {
     if classes <= NARROW {
-        train_blocks::<NARROW>(examples, classes, &mut keep);
+        train_blocks::<NARROW>(examples, classes, penalties, &mut keep);
     } else {
-        train_blocks::<WIDE>(examples, classes, &mut keep);
+        train_blocks::<WIDE>(examples, classes, penalties, &mut keep);
     }
 }
 
-fn train_blocks<const BLOCK: usize>(examples: &[Example<'_>], classes: usize, keep: &mut impl FnMut(u32, usize, f32)) {
-    let (local, grams) = renumber(examples);
+fn train_blocks<const BLOCK: usize>(
+    examples: &[Example<'_>],
+    classes: usize,
+    penalties: Penalties,
+    keep: &mut impl FnMut(u32, usize, f32),
+) {
+    let (local, terms) = renumber(examples);
     for first in (0..classes).step_by(BLOCK) {
-        let rows: Vec<[f32; BLOCK]> = train_block(examples, &local, first, grams.len());
-        for (gram, row) in grams.iter().zip(&rows) {
+        let rows: Vec<[f32; BLOCK]> = train_block(examples, &local, first, terms.len(), penalties);
+        for (term, row) in terms.iter().zip(&rows) {
             for (offset, weight) in row.iter().enumerate().take(classes - first) {
-                if *weight > LEAST_FOR || *weight < -LEAST_AGAINST {
-                    keep(*gram, first + offset, *weight);
-                }
+                keep(*term, first + offset, *weight);
             }
         }
     }
@@ -76,21 +81,22 @@ fn train_block<const BLOCK: usize>(
     examples: &[Example<'_>],
     local: &[Vec<Term>],
     first: usize,
-    grams: usize,
+    terms: usize,
+    penalties: Penalties,
 ) -> Vec<[f32; BLOCK]> {
-    let mut rows = vec![[0.0; BLOCK]; grams];
+    let mut rows = vec![[0.0; BLOCK]; terms];
     let mut duals = vec![[0.0; BLOCK]; examples.len()];
     let mut order: Vec<usize> = (0..examples.len()).collect();
     let mut random = fastrand::Rng::with_seed(7);
-    for _ in 0..PASSES {
+    for _ in 0..penalties.passes {
         random.shuffle(&mut order);
         for &at in &order {
-            let terms = &local[at];
-            let square: f32 = terms.iter().map(|(_, weight)| weight * weight).sum();
+            let own_terms = &local[at];
+            let square: f32 = own_terms.iter().map(|(_, weight)| weight * weight).sum();
             if square > 0.0 {
                 let own = examples[at].1.and_then(|class| class.checked_sub(first)).filter(|offset| *offset < BLOCK);
-                let steps = steps(&scores(&rows, terms), &mut duals[at], own, square);
-                for &(gram, weight) in terms {
+                let steps = steps(&scores(&rows, own_terms), &mut duals[at], own, square, penalties);
+                for &(gram, weight) in own_terms {
                     for (value, step) in rows[gram as usize].iter_mut().zip(&steps) {
                         *value += weight * step;
                     }
@@ -117,6 +123,7 @@ fn steps<const BLOCK: usize>(
     duals: &mut [f32; BLOCK],
     own: Option<usize>,
     square: f32,
+    penalties: Penalties,
 ) -> [f32; BLOCK] {
     let step = |score: f32, dual: f32, sign: f32, penalty: f32| {
         let diagonal = 0.5 / penalty;
@@ -126,12 +133,12 @@ fn steps<const BLOCK: usize>(
     let mut result = [0.0; BLOCK];
     let before = own.map(|class| duals[class]);
     for ((result, score), dual) in result.iter_mut().zip(scores).zip(duals.iter_mut()) {
-        let after = step(*score, *dual, -1.0, NEGATIVE);
+        let after = step(*score, *dual, -1.0, penalties.negative);
         *result = *dual - after;
         *dual = after;
     }
     if let (Some(class), Some(before)) = (own, before) {
-        let after = step(scores[class], before, 1.0, POSITIVE);
+        let after = step(scores[class], before, 1.0, penalties.positive);
         result[class] = after - before;
         duals[class] = after;
     }

@@ -33,7 +33,7 @@ macro_rules! number {
 number!(f32 u32 u64);
 
 /// Numbers that are written as text.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Packed<T>(pub(super) Vec<T>);
 
 impl<T: Number> Serialize for Packed<T> {

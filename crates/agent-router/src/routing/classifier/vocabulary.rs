@@ -8,7 +8,7 @@ use super::text::{self, Gram, KINDS};
 
 /// Share of the vector's squared length that each kind of n-gram may take: words, pairs,
 /// characters.
-const SHARES: [f32; KINDS] = [0.29, 0.14, 0.57];
+const SHARES: [f32; KINDS] = [0.25, 0.20, 0.55];
 
 /// Everyday English request phrases. Their n-grams say little about who should answer, which
 /// a handful of descriptions cannot show by itself.
@@ -49,7 +49,7 @@ pub(super) struct Vocabulary {
 impl Vocabulary {
     /// Counts `documents`, texts of `classes` classes. The fewer the documents per class, the
     /// more the rarity of an n-gram has to tell, so the power of the weights falls from 2 (one
-    /// description each) to 0.7 (many examples).
+    /// description each) to 0.4 (many examples).
     pub(super) fn count<'a>(documents: impl Iterator<Item = &'a [(Gram, u32)]>, classes: usize) -> Self {
         let mut frequencies: FxHashMap<Gram, f32> = FxHashMap::default();
         let mut total = 0.0f32;
@@ -63,7 +63,7 @@ impl Vocabulary {
         let mut ordered: Vec<(Gram, f32)> = frequencies.into_iter().collect();
         // The most frequent first: what most requests read then lies together in memory.
         ordered.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        let power = 0.7 + 1.3 / (total / classes.max(1) as f32).max(1.0).sqrt();
+        let power = 0.4 + 1.6 / (total / classes.max(1) as f32).max(1.0).sqrt();
         let weigh = |frequency: f32| (1.0 + ((1.0 + 2.0 * total) / (1.0 + frequency)).ln()).powf(power);
         let everyday = |gram: &Gram| total * background.get(gram).copied().unwrap_or(0.0);
         let known = ordered.iter().zip(0..).map(|((gram, own), number)| (*gram, (number, weigh(own + everyday(gram)))));

@@ -7,6 +7,8 @@
 
 mod calibrate;
 mod classifier;
+mod dense;
+mod hybrid;
 mod index;
 mod linear;
 mod model;
@@ -15,4 +17,4 @@ mod text;
 mod update;
 mod vocabulary;
 
-pub(super) use classifier::{Classifier, Labelled, Ranking};
+pub(super) use classifier::{Classifier, Labelled, Ranking, Vectors};

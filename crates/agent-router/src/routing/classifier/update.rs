@@ -1,7 +1,7 @@
 //! Changes to a trained model that touch only the n-grams of the texts they come from.
 
 use super::linear;
-use super::model::{Class, DOMAIN, Model, OUT_OF_SCOPE, Role, Scored, Visible};
+use super::model::{Class, DOMAIN, Model, OUT_OF_SCOPE, PENALTIES, Role, Scored, Visible, matters};
 use super::text;
 use super::vocabulary::Vector;
 
@@ -108,9 +108,10 @@ impl Model {
             positive.chain(negatives.iter().map(|vector| (vector, None))).collect();
         let mut grams: Vec<u32> = positives.iter().flat_map(|vector| vector.terms.iter().map(|term| term.0)).collect();
         grams.sort_unstable();
-        let Self { index, .. } = self;
-        linear::train(&examples, 1, |gram, _, weight| {
-            if grams.binary_search(&gram).is_ok() {
+        let Self { index, classes, .. } = self;
+        let classes = classes.len();
+        linear::train(&examples, 1, PENALTIES, |gram, _, weight| {
+            if matters(weight, classes) && grams.binary_search(&gram).is_ok() {
                 index.add(gram, class, weight);
             }
         });

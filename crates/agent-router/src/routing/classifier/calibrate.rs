@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 /// Number of values in [`Evidence`].
 pub(super) const EVIDENCE: usize = 8;
 
-/// What the scores say about a decision: best score, lead over the next, score of being out of
-/// scope, known share, length of the known part, score and lead of the domain, logarithm of
-/// the number of known n-grams.
+/// What the scores say about a decision: best score, lead over the next, score of being out of scope, known share; of words, length of
+/// the known part, score and lead of the domain, logarithm of the number of known n-grams; of words and vectors, cosine to the nearest
+/// vector of the best agent, its lead over the next one's, score and lead of the domain.
 pub(super) type Evidence = [f32; EVIDENCE];
 
 /// The truth about a held-out decision.
@@ -49,25 +49,35 @@ pub(super) struct Calibration {
     right: Vec<f64>,
 }
 
-impl Default for Calibration {
-    /// For descriptions alone, where nothing can be held out: the best score and its lead,
-    /// with coefficients fitted on one half of MetaTool's queries.
-    fn default() -> Self {
-        let mut right = vec![0.0; EVIDENCE + 1];
-        let mut out_of_scope = vec![0.0; EVIDENCE + 1];
-        (right[0], right[1], right[EVIDENCE]) = (2.3, 5.0, -2.7);
-        (out_of_scope[0], out_of_scope[EVIDENCE]) = (-8.0, 3.2);
+impl Calibration {
+    /// For words of descriptions alone, where nothing can be held out: by the best score and its lead, fitted on one half of MetaTool's
+    /// queries.
+    pub(super) fn of_words() -> Self {
+        Self::given([(0, 2.3), (1, 5.0), (EVIDENCE, -2.7)], [(0, -8.0), (EVIDENCE, 3.2)])
+    }
+
+    /// For words and vectors of descriptions alone: by the lead and the cosine to the nearest vector, fitted on one half of MetaTool's
+    /// queries, with CLINC150's requests that are out of scope as those that no tool is for.
+    pub(super) fn of_vectors() -> Self {
+        Self::given([(1, 4.1), (4, 2.3), (EVIDENCE, -1.7)], [(4, -13.6), (EVIDENCE, 3.2)])
+    }
+
+    fn given<const N: usize, const M: usize>(right: [(usize, f64); N], out_of_scope: [(usize, f64); M]) -> Self {
+        let weights = |given: &[(usize, f64)]| {
+            let mut weights = vec![0.0; EVIDENCE + 1];
+            given.iter().for_each(|(place, weight)| weights[*place] = *weight);
+            weights
+        };
+        let (out_of_scope, right) = (weights(&out_of_scope), weights(&right));
         Self { mean: [0.0; EVIDENCE], scale: [1.0; EVIDENCE], out_of_scope, right }
     }
-}
 
-impl Calibration {
-    /// Fits held-out decisions; the default when they are too few.
-    pub(super) fn fit(rows: &[(Evidence, Truth)]) -> Self {
+    /// Fits held-out decisions; `None` when they are too few.
+    pub(super) fn fit(rows: &[(Evidence, Truth)]) -> Option<Self> {
         let outside = rows.iter().filter(|row| row.1 == Truth::OutOfScope).count();
         let inside = rows.len() - outside;
         if inside < FEWEST {
-            return Self::default();
+            return None;
         }
         let mut fitted = Self::standardise(rows);
         let inputs: Vec<Vec<f64>> = rows.iter().map(|row| fitted.input(&row.0)).collect();
@@ -79,7 +89,7 @@ impl Calibration {
         fitted.right = select(&|truth| if truth == Truth::OutOfScope { 0.0 } else { 1.0 }, Truth::Right);
         let odds = OUT_OF_SCOPE / (1.0 - OUT_OF_SCOPE) * inside as f64 / outside.max(1) as f64;
         fitted.out_of_scope = select(&|truth| if truth == Truth::OutOfScope { odds } else { 1.0 }, Truth::OutOfScope);
-        fitted
+        Some(fitted)
     }
 
     /// The probabilities of a decision with this evidence.

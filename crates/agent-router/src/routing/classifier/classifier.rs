@@ -1,0 +1,333 @@
+//! The whole of it: training, ranking, learning, adding, removing.
+
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+
+use super::calibrate::{Calibration, Evidence, Probabilities, Truth};
+use super::dense::{Dense, Embedded};
+use super::hybrid::{Hybrid, Shares};
+use super::model::{Corpus, DOMAIN, Document, Model, Role, Scored, Visible};
+use super::text;
+use super::update::KEPT;
+
+/// An agent as a classifier sees it.
+#[derive(Debug, Clone)]
+pub(in crate::routing) struct Labelled {
+    /// Its id.
+    pub(in crate::routing) name: String,
+    /// Its domain: agents are told apart within it.
+    pub(in crate::routing) domain: String,
+    /// Texts about it.
+    pub(in crate::routing) described: Vec<String>,
+    /// Requests that it should get.
+    pub(in crate::routing) examples: Vec<String>,
+}
+
+/// An agent of a ranking.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::routing) struct RankedAgent {
+    pub(in crate::routing) class: u32,
+    pub(in crate::routing) score: f32,
+    /// What the vectors have added to the score.
+    pub(in crate::routing) by_vectors: Option<f32>,
+}
+
+/// Agents, best first, with the evidence that their scores give.
+#[derive(Debug, Clone)]
+pub(in crate::routing) struct Ranking {
+    pub(in crate::routing) agents: Vec<RankedAgent>,
+    evidence: Evidence,
+    /// Words and vectors.
+    is_by_both: bool,
+}
+
+/// Tells by n-grams which agents a text is for. The same training gives the same bits.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(in crate::routing) struct Classifier {
+    model: Model,
+    calibration: Calibration,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hybrid: Option<Hybrid>,
+}
+
+/// Vectors by text, of one embedding model.
+#[derive(Debug, Clone, Default)]
+pub(in crate::routing) struct Vectors {
+    /// The model.
+    pub(in crate::routing) embedder: String,
+    by_text: FxHashMap<String, Vec<f32>>,
+}
+
+impl Vectors {
+    /// None of this model.
+    pub(in crate::routing) fn of(embedder: impl Into<String>) -> Self {
+        Self { embedder: embedder.into(), by_text: FxHashMap::default() }
+    }
+
+    /// Keeps the vector of a text, at length 1.
+    pub(in crate::routing) fn insert(&mut self, text: &str, values: &[f32]) {
+        let length = values.iter().map(|value| value * value).sum::<f32>().sqrt();
+        if length > 0.0 {
+            self.by_text.insert(text.to_owned(), values.iter().map(|value| value / length).collect());
+        }
+    }
+
+    pub(in crate::routing) fn get(&self, text: &str) -> Option<&[f32]> {
+        self.by_text.get(text).map(Vec::as_slice)
+    }
+
+    /// How many values they have, if there are any.
+    pub(in crate::routing) fn dimensions(&self) -> Option<usize> {
+        self.by_text.values().next().map(Vec::len)
+    }
+}
+
+impl Classifier {
+    /// Trains on agents, and on requests that are for none of them.
+    pub(in crate::routing) fn train(agents: &[Labelled], out_of_scope: &[String], vectors: Option<&Vectors>) -> Self {
+        let prepared = Prepared::new(agents, out_of_scope, vectors);
+        let shares = vectors.map(|_| Shares::of(prepared.per_agent as f32));
+        let held_out = prepared.held_out(shares);
+        let calibration = Calibration::fit(&held_out.by_words).unwrap_or_else(Calibration::of_words);
+        let hybrid = vectors.zip(shares).map(|(vectors, shares)| Hybrid {
+            embedder: vectors.embedder.clone(),
+            dense: prepared.dense(|_| true),
+            shares,
+            calibration: Calibration::fit(&held_out.by_both).unwrap_or_else(Calibration::of_vectors),
+        });
+        Self { model: prepared.model(|_| true), calibration, hybrid }
+    }
+
+    /// Ranks the agents for a text: at most `limit`, and only the visible ones, by class. By words, and by the text's vector where it
+    /// has one.
+    pub(in crate::routing) fn rank(
+        &self,
+        text: &str,
+        values: Option<&[f32]>,
+        limit: usize,
+        visible: &[bool],
+    ) -> Ranking {
+        let words = self.model.vocabulary.vector(&text::grams(text));
+        let visible = Visible::Only(visible);
+        let values = values.filter(|values| self.dimensions() == Some(values.len()));
+        if let (Some(hybrid), Some(values)) = (&self.hybrid, values) {
+            let (agents, evidence) = hybrid.rank(&self.model, (&words, values), limit, visible);
+            let agents = agents.into_iter().map(|(class, score)| {
+                let domain = self.domain(class).map_or(0.0, |domain| hybrid.share_of_vectors(values, domain));
+                let by_vectors = hybrid.share_of_vectors(values, class) + DOMAIN * domain;
+                RankedAgent { class, score, by_vectors: Some(by_vectors) }
+            });
+            return Ranking { agents: agents.collect(), evidence, is_by_both: true };
+        }
+        let (agents, evidence) = self.model.rank(&words, limit, visible);
+        let agents = agents.into_iter().map(|(class, score)| RankedAgent { class, score, by_vectors: None });
+        Ranking { agents: agents.collect(), evidence, is_by_both: false }
+    }
+
+    /// The probabilities that the first one of a ranking is right, and that no agent is.
+    pub(in crate::routing) fn probabilities(&self, ranking: &Ranking) -> Probabilities {
+        let hybrid = self.hybrid.as_ref().filter(|_| ranking.is_by_both);
+        let calibration = hybrid.map_or(&self.calibration, |hybrid| &hybrid.calibration);
+        let found = calibration.probabilities(&ranking.evidence);
+        if ranking.agents.is_empty() { Probabilities { right: 0.0, ..found } } else { found }
+    }
+
+    /// Learns which agent should get the text: `None` for no agent. Touches the n-grams of the text only, and what lies near its vector,
+    /// where it has one.
+    pub(in crate::routing) fn learn(&mut self, text: &str, values: Option<&[f32]>, right: Option<u32>) {
+        let document = text::grams(text);
+        self.model.vocabulary.extend(&document);
+        let vector = self.model.vocabulary.vector(&document);
+        match right {
+            Some(class) => self.model.correct(&vector, class),
+            None => self.model.refuse(&vector),
+        }
+        if let (Some(Hybrid { dense, .. }), Some(values)) = (&mut self.hybrid, values) {
+            match right {
+                Some(class) => dense.correct(values, class, self.model.domain(class)),
+                None => dense.refuse(values),
+            }
+        }
+    }
+
+    /// Adds an agent, and says its class. A text that shares no n-gram with its texts is ranked by words as before, to the bit.
+    pub(in crate::routing) fn add(&mut self, agent: &Labelled, vectors: &Vectors) -> u32 {
+        let texts: Vec<String> = agent.texts().collect();
+        let class = self.model.insert(&agent.name, &agent.domain, &texts);
+        if let (Some(Hybrid { dense, .. }), Some(domain)) = (&mut self.hybrid, self.model.domain(class)) {
+            let own: Vec<&[f32]> = texts.iter().filter_map(|text| vectors.get(text)).collect();
+            let neighbours = self.model.members(domain).filter(|member| *member != class).collect::<Vec<_>>();
+            let domains = self.model.domains().filter(|other| *other != domain).collect::<Vec<_>>();
+            dense.insert(&own, (class, &neighbours), (domain, &domains));
+        }
+        class
+    }
+
+    /// Removes an agent.
+    pub(in crate::routing) fn remove(&mut self, class: u32) {
+        self.model.delete(class);
+        if let Some(Hybrid { dense, .. }) = &mut self.hybrid {
+            dense.remove(class);
+        }
+    }
+
+    /// The embedding model whose vectors it was trained on.
+    pub(in crate::routing) fn embedder(&self) -> Option<&str> {
+        self.hybrid.as_ref().map(|hybrid| &*hybrid.embedder)
+    }
+
+    /// How many values its vectors have, if it has any.
+    pub(in crate::routing) fn dimensions(&self) -> Option<usize> {
+        self.hybrid.as_ref()?.dense.dimensions()
+    }
+
+    /// The same by words alone.
+    pub(in crate::routing) fn without_vectors(self) -> Self {
+        Self { hybrid: None, ..self }
+    }
+
+    /// The agents with their classes.
+    pub(in crate::routing) fn agents(&self) -> impl Iterator<Item = (u32, &str)> {
+        let classes = self.model.roles.iter().zip(&self.model.classes).zip(0..);
+        classes.filter_map(|((role, class), number)| matches!(role, Role::Agent(_)).then_some((number, &*class.name)))
+    }
+
+    /// The class of an agent's domain.
+    pub(in crate::routing) fn domain(&self, class: u32) -> Option<u32> {
+        self.model.domain(class)
+    }
+
+    /// How many classes there are.
+    pub(in crate::routing) fn classes(&self) -> usize {
+        self.model.roles.len()
+    }
+}
+
+impl Labelled {
+    /// Its texts in a fixed order: what describes it, then the examples.
+    pub(in crate::routing) fn texts(&self) -> impl Iterator<Item = String> {
+        let name = text::split_name(&self.name);
+        let described = std::iter::once(name).chain(self.described.iter().cloned());
+        described.chain(self.examples.iter().cloned()).filter(|text| !text.trim().is_empty())
+    }
+}
+
+/// From how many texts on only one fold is held out.
+const MANY: usize = 20_000;
+
+/// A text to train on.
+struct Sample<'a> {
+    document: Document,
+    values: Option<&'a [f32]>,
+    agent: Option<usize>,
+    /// Number of the fold that holds it out; none for names and descriptions.
+    turn: Option<usize>,
+}
+
+/// Training texts as n-grams, with the numbers of agents and domains.
+struct Prepared<'a> {
+    domains: Vec<String>,
+    agents: Vec<(String, usize, Vec<String>)>,
+    labelled: Vec<Sample<'a>>,
+    per_agent: f64,
+    outside: usize,
+}
+
+/// Held-out decisions.
+#[derive(Default)]
+struct HeldOut {
+    by_words: Vec<(Evidence, Truth)>,
+    by_both: Vec<(Evidence, Truth)>,
+}
+
+impl<'a> Prepared<'a> {
+    fn new(agents: &[Labelled], out_of_scope: &[String], vectors: Option<&'a Vectors>) -> Self {
+        let values = |text: &str| vectors.and_then(|vectors| vectors.get(text));
+        let mut domains: Vec<String> = agents.iter().map(|agent| agent.domain.clone()).collect();
+        domains.sort_unstable();
+        domains.dedup();
+        let mut prepared =
+            Self { domains, agents: Vec::new(), labelled: Vec::new(), per_agent: 0.0, outside: out_of_scope.len() };
+        let mut ordered: Vec<&Labelled> = agents.iter().collect();
+        ordered.sort_by_key(|agent| &agent.domain);
+        for (number, agent) in ordered.into_iter().enumerate() {
+            let domain = prepared.domains.binary_search(&agent.domain).unwrap_or(0);
+            let texts: Vec<String> = agent.texts().collect();
+            let examples = agent.examples.iter().filter(|text| !text.trim().is_empty()).count();
+            let described = texts.len() - examples;
+            for (at, text) in texts.iter().enumerate() {
+                let turn = at.checked_sub(described).map(|example| example + number);
+                let (document, values) = (text::grams(text), values(text));
+                prepared.labelled.push(Sample { document, values, agent: Some(number), turn });
+            }
+            prepared.per_agent += examples as f64 / agents.len() as f64;
+            prepared.agents.push((agent.name.clone(), domain, texts.into_iter().take(KEPT).collect()));
+        }
+        for (at, text) in out_of_scope.iter().enumerate() {
+            let (document, values) = (text::grams(text), values(text));
+            prepared.labelled.push(Sample { document, values, agent: None, turn: Some(at) });
+        }
+        prepared
+    }
+
+    fn model(&self, keep: impl Fn(&Sample<'_>) -> bool) -> Model {
+        let corpus = Corpus { domains: &self.domains, agents: &self.agents };
+        let documents: Vec<(&Document, Option<usize>)> = self
+            .labelled
+            .iter()
+            .filter(|labelled| keep(labelled))
+            .map(|labelled| (&labelled.document, labelled.agent))
+            .collect();
+        Model::train(&corpus, &documents)
+    }
+
+    fn dense(&self, keep: impl Fn(&Sample<'_>) -> bool) -> Dense {
+        let corpus = Corpus { domains: &self.domains, agents: &self.agents };
+        let kept = self.labelled.iter().filter(|labelled| keep(labelled));
+        let embedded: Vec<Embedded<'_>> =
+            kept.filter_map(|labelled| Some((labelled.values?, labelled.agent))).collect();
+        Dense::train(&corpus, &embedded)
+    }
+
+    /// Decisions on texts that were held out. Without out-of-scope examples, each fold leaves
+    /// out a tenth of the agents too, and their examples stand in.
+    fn held_out(&self, shares: Option<Shares>) -> HeldOut {
+        let mut held_out = HeldOut::default();
+        if self.per_agent < 1.0 {
+            return held_out;
+        }
+        let folds = if self.per_agent >= 20.0 { 2 } else { 5 };
+        let left_out =
+            |agent: Option<usize>, fold: usize| self.outside == 0 && agent.is_some_and(|agent| agent % 10 == fold);
+        // Of many examples, one fold is enough to fit two logistic models.
+        let rounds = if self.labelled.len() > MANY { 1 } else { folds };
+        for fold in 0..rounds {
+            let in_turn = |labelled: &Sample<'_>| labelled.turn.is_some_and(|turn| turn % folds == fold);
+            let is_kept = |labelled: &Sample<'_>| !in_turn(labelled) && !left_out(labelled.agent, fold);
+            let model = self.model(is_kept);
+            let hybrid = shares.map(|shares| Hybrid {
+                embedder: String::new(),
+                dense: self.dense(is_kept),
+                shares,
+                calibration: Calibration::of_vectors(),
+            });
+            for labelled in self.labelled.iter().filter(|labelled| in_turn(labelled)) {
+                let agent = labelled.agent.filter(|_| !left_out(labelled.agent, fold));
+                let expected = agent.map(|agent| (agent + 1 + self.domains.len()) as u32);
+                let truth = |ranked: &[Scored]| match expected {
+                    None => Truth::OutOfScope,
+                    Some(class) if ranked.first().is_some_and(|best| best.0 == class) => Truth::Right,
+                    Some(_) => Truth::Wrong,
+                };
+                let words = model.vocabulary.vector(&labelled.document);
+                let (ranked, evidence) = model.rank(&words, 2, Visible::All);
+                held_out.by_words.push((evidence, truth(&ranked)));
+                if let (Some(hybrid), Some(values)) = (&hybrid, labelled.values) {
+                    let (ranked, evidence) = hybrid.rank(&model, (&words, values), 2, Visible::All);
+                    held_out.by_both.push((evidence, truth(&ranked)));
+                }
+            }
+        }
+        held_out
+    }
+}

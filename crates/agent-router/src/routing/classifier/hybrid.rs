@@ -1,0 +1,62 @@
+//! Words and vectors together.
+
+use serde::{Deserialize, Serialize};
+
+use super::calibrate::{Calibration, Evidence};
+use super::dense::Dense;
+use super::model::{Model, NOBODY, OUT_OF_SCOPE, Ranked, Scored, Visible};
+use super::vocabulary::Vector;
+
+/// What the vectors' scores weigh beside the words'.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Shares {
+    pub(super) row: f32,
+    pub(super) nearest: f32,
+}
+
+impl Shares {
+    /// What proved best for so many examples an agent: of descriptions alone, no row is worth anything.
+    pub(super) fn of(examples: f32) -> Self {
+        let row = examples / (examples + 1.0);
+        Self { row, nearest: 2.0 + 3.0 * row }
+    }
+}
+
+/// What is known of vectors beside what is known of words.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Hybrid {
+    /// The embedding model.
+    pub(super) embedder: String,
+    pub(super) dense: Dense,
+    pub(super) shares: Shares,
+    pub(super) calibration: Calibration,
+}
+
+impl Hybrid {
+    /// The best `limit` agents by words and vectors, and what the scores say about the first.
+    pub(super) fn rank(
+        &self,
+        model: &Model,
+        (words, values): (&Vector, &[f32]),
+        limit: usize,
+        visible: Visible<'_>,
+    ) -> (Vec<Scored>, Evidence) {
+        let mut scoring = model.score(words);
+        let mut score = |class: u32| scoring.of(class) + self.share_of_vectors(values, class);
+        let Ranked { agents, domain, domain_lead } = model.rank_by(limit, visible, |class| Some(score(class)));
+        let outside = score(OUT_OF_SCOPE);
+        let best = agents.first().map_or(NOBODY, |scored| scored.1);
+        let next = agents.get(1).map_or(NOBODY, |scored| scored.1);
+        let nearest =
+            |rank: usize| agents.get(rank).map_or(0.0, |scored| self.dense.likeness(values, scored.0).nearest);
+        let evidence =
+            [best, best - next, outside, words.known, nearest(0), nearest(0) - nearest(1), domain, domain_lead];
+        (agents, evidence)
+    }
+
+    /// What the vectors add to the score of a class.
+    pub(super) fn share_of_vectors(&self, values: &[f32], class: u32) -> f32 {
+        let likeness = self.dense.likeness(values, class);
+        self.shares.row * likeness.row + self.shares.nearest * likeness.nearest
+    }
+}
