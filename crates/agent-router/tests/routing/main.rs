@@ -6,5 +6,6 @@
 
 mod behaviour;
 mod corrections;
+mod hybrid;
 mod properties;
 mod runs;

@@ -37,8 +37,8 @@ pub(in crate::routing) struct RankedAgent {
 pub(in crate::routing) struct Ranking {
     pub(in crate::routing) agents: Vec<RankedAgent>,
     evidence: Evidence,
-    /// Words and vectors.
-    is_by_both: bool,
+    /// By words and vectors: how much it is like what was refused.
+    refused: Option<f32>,
 }
 
 /// Tells by n-grams which agents a text is for. The same training gives the same bits.
@@ -117,19 +117,23 @@ impl Classifier {
                 let by_vectors = hybrid.share_of_vectors(values, class) + DOMAIN * domain;
                 RankedAgent { class, score, by_vectors: Some(by_vectors) }
             });
-            return Ranking { agents: agents.collect(), evidence, is_by_both: true };
+            let agents: Vec<RankedAgent> = agents.collect();
+            let refused = hybrid.refused(values, agents.first().map(|best| best.class));
+            return Ranking { agents, evidence, refused: Some(refused) };
         }
         let (agents, evidence) = self.model.rank(&words, limit, visible);
         let agents = agents.into_iter().map(|(class, score)| RankedAgent { class, score, by_vectors: None });
-        Ranking { agents: agents.collect(), evidence, is_by_both: false }
+        Ranking { agents: agents.collect(), evidence, refused: None }
     }
 
     /// The probabilities that the first one of a ranking is right, and that no agent is.
     pub(in crate::routing) fn probabilities(&self, ranking: &Ranking) -> Probabilities {
-        let hybrid = self.hybrid.as_ref().filter(|_| ranking.is_by_both);
+        let hybrid = self.hybrid.as_ref().filter(|_| ranking.refused.is_some());
         let calibration = hybrid.map_or(&self.calibration, |hybrid| &hybrid.calibration);
-        let found = calibration.probabilities(&ranking.evidence);
-        if ranking.agents.is_empty() { Probabilities { right: 0.0, ..found } } else { found }
+        let Probabilities { right, out_of_scope } = calibration.probabilities(&ranking.evidence);
+        let left = 1.0 - f64::from(ranking.refused.unwrap_or(0.0));
+        let right = if ranking.agents.is_empty() { 0.0 } else { right * left };
+        Probabilities { right, out_of_scope: 1.0 - (1.0 - out_of_scope) * left }
     }
 
     /// Learns which agent should get the text: `None` for no agent. Touches the n-grams of the text only, and what lies near its vector,

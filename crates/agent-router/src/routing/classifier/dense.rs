@@ -51,7 +51,7 @@ pub(super) struct Dense {
 struct Place {
     row: Packed<f32>,
     bias: f32,
-    /// Its vectors one after the other, or the centers of groups of them; none of what is out of scope.
+    /// Its vectors one after the other, or the centers of groups of them; of what is out of scope, those that were refused.
     groups: Packed<f32>,
 }
 
@@ -116,11 +116,10 @@ impl Dense {
         let domains = corpus.domains.len();
         let mut own: Vec<Vec<&[f32]>> = vec![Vec::new(); self.classes.len()];
         for (values, agent) in samples {
-            let Some((agent, domain)) = agent.and_then(|agent| Some((agent, corpus.agents.get(agent)?.1))) else {
-                continue;
-            };
-            own[domain + 1].push(values);
-            own[agent + 1 + domains].push(values);
+            if let Some((agent, domain)) = agent.and_then(|agent| Some((agent, corpus.agents.get(agent)?.1))) {
+                own[domain + 1].push(values);
+                own[agent + 1 + domains].push(values);
+            }
         }
         for ((place, vectors), class) in self.classes.iter_mut().zip(own).zip(0..) {
             let many = if class <= domains { domains } else { corpus.agents.len() };
@@ -138,9 +137,10 @@ impl Dense {
         }
     }
 
-    /// Learns that a vector is one of no agent.
+    /// Learns that a vector is one of no agent: it is kept, and the row of what is out of scope claims it.
     pub(super) fn refuse(&mut self, values: &[f32]) {
         self.claim(values, OUT_OF_SCOPE);
+        self.place(OUT_OF_SCOPE, values.len()).gather(values);
     }
 
     /// Adds an agent: what its vectors claim against those of its neighbours, and its domain against the other domains.

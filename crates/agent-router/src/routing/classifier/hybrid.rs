@@ -7,6 +7,9 @@ use super::dense::Dense;
 use super::model::{Model, NOBODY, OUT_OF_SCOPE, Ranked, Scored, Visible};
 use super::vocabulary::Vector;
 
+/// By how much nearer a text lies to what was refused than to its best agent, so that it is refused as well.
+const NEARER: f32 = 0.1;
+
 /// What the vectors' scores weigh beside the words'.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Shares {
@@ -44,14 +47,21 @@ impl Hybrid {
         let mut scoring = model.score(words);
         let mut score = |class: u32| scoring.of(class) + self.share_of_vectors(values, class);
         let Ranked { agents, domain, domain_lead } = model.rank_by(limit, visible, |class| Some(score(class)));
-        let outside = score(OUT_OF_SCOPE);
         let best = agents.first().map_or(NOBODY, |scored| scored.1);
+        let outside = score(OUT_OF_SCOPE);
         let next = agents.get(1).map_or(NOBODY, |scored| scored.1);
         let nearest =
             |rank: usize| agents.get(rank).map_or(0.0, |scored| self.dense.likeness(values, scored.0).nearest);
         let evidence =
             [best, best - next, outside, words.known, nearest(0), nearest(0) - nearest(1), domain, domain_lead];
         (agents, evidence)
+    }
+
+    /// How much a text is like one that was refused, and not like its best agent; 0 to 1.
+    pub(super) fn refused(&self, values: &[f32], best: Option<u32>) -> f32 {
+        let nearest = |class: u32| self.dense.likeness(values, class).nearest;
+        let refused = nearest(OUT_OF_SCOPE);
+        refused * ((refused - best.map_or(0.0, nearest)) / NEARER).clamp(0.0, 1.0)
     }
 
     /// What the vectors add to the score of a class.
