@@ -18,7 +18,7 @@ pub use fallback::{
 };
 pub use lexical_index::LexicalIndex;
 pub use routing::{
-    EmbeddingStage, Grant, HierarchicalRouter, HybridError, HybridRouter, LifeCycle, RecordedRoute, RouteCard,
-    RouteChange, RouterBuilder, RouterSnapshot, SnapshotError,
+    AskingRouter, EmbeddingStage, Grant, HierarchicalRouter, HybridError, HybridRouter, LifeCycle, RecordedRoute,
+    RouteCard, RouteChange, RouterBuilder, RouterSnapshot, SnapshotError,
 };
 pub use rule_model::RuleModel;

@@ -15,6 +15,7 @@ use crate::conversation::{Conversation, Entry, Replied};
 use crate::event::{EventKind, RequestRouted};
 use crate::function::{Effect, FunctionSpec};
 use crate::message::{Call, CallResult, Reply, UserPart};
+use crate::path::CallPosition;
 use crate::route::{RouteDecision, RouteRequest, Routed, Router};
 use crate::run_context::RunContext;
 use crate::schema::Schema;
@@ -25,6 +26,9 @@ pub(super) struct Routing {
     /// Whether a clear request is dispatched without asking the model.
     pub(super) dispatches: bool,
 }
+
+/// The slot of the router in its turn, which no call has.
+const ROUTER: u32 = u32::MAX;
 
 /// What is said of an earlier conversation to a Sub-Agent that gets a follow-up, in entries and in bytes.
 const MOST_ENTRIES: usize = 4;
@@ -46,7 +50,9 @@ pub(super) async fn route(
         agent.specs.iter().filter(|spec| routing.lets_use(agent, &spec.name, cx)).collect();
     let in_charge = in_charge(agent, conversation).filter(|name| routing.lets_use(agent, name, cx));
     let request = RouteRequest { in_charge: in_charge.as_deref(), ..RouteRequest::new(&message, &usable) };
-    let decision = cx.unless_stopped(routing.router.route(request, cx)).await?;
+    // What models say to the router is no part of the answer: its events have a path of their own.
+    let aside = cx.for_work(CallPosition { turn: state.turn, slot: ROUTER }, None);
+    let decision = cx.unless_stopped(routing.router.route(request, &aside)).await?;
     let usable: Vec<Arc<str>> = usable.iter().map(|spec| spec.name.clone()).collect();
     let most = agent.bounds.shortlist as usize;
     state.shown = Some(shortlist(&decision, usable, in_charge, most));

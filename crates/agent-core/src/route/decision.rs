@@ -94,6 +94,8 @@ pub enum RouteStage {
     Lexical,
     /// Vectors of an embedding model.
     Embedding,
+    /// A model that was asked.
+    Model,
 }
 
 /// What a stage did.
@@ -279,6 +281,7 @@ impl fmt::Display for RouteStage {
             Self::Rules => "rules",
             Self::Lexical => "lexical",
             Self::Embedding => "embedding",
+            Self::Model => "model",
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Hierarchical routing: which agent a request is for.
 
+mod asking;
 mod card;
 mod classifier;
 mod doubts;
@@ -11,6 +12,7 @@ mod router;
 mod snapshot;
 mod stage;
 
+pub use asking::AskingRouter;
 pub use card::{Grant, LifeCycle, RouteCard};
 pub use hybrid::{HybridError, HybridRouter};
 pub use recorded::{RecordedRoute, RouteChange};

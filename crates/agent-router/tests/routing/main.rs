@@ -4,6 +4,7 @@
 // A test that cannot go on panics.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+mod asking;
 mod behaviour;
 mod corrections;
 mod hybrid;
