@@ -19,6 +19,6 @@ pub use fallback::{
 pub use lexical_index::LexicalIndex;
 pub use routing::{
     AskingRouter, EmbeddingStage, Grant, HierarchicalRouter, HybridError, HybridRouter, LifeCycle, RecordedRoute,
-    RouteCard, RouteChange, RouterBuilder, RouterSnapshot, SnapshotError,
+    RouteCard, RouteChange, RoutePrecision, RouterBuilder, RouterSnapshot, SnapshotError,
 };
 pub use rule_model::RuleModel;

@@ -1,11 +1,12 @@
 //! The router that asks an embedding model as well.
 
-use agent_core::{
-    AgentError, Caller, ErrorCode, InvalidValue, RouteDecision, RouteRequest, RouteStage, Router, RunContext,
-    StageTrace, async_trait,
-};
-
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use agent_core::{
+    AgentError, Caller, ErrorCode, InvalidValue, RouteDecision, RouteRequest, RouteStage, RouteThresholds, Router,
+    RunContext, StageTrace, async_trait,
+};
 
 use super::card::{LifeCycle, RouteCard};
 use super::classifier::Vectors;
@@ -14,6 +15,7 @@ use super::recorded::{RecordedRoute, RouteChange};
 use super::router::{HierarchicalRouter, labelled, read_part};
 use super::snapshot::{RouterSnapshot, SnapshotError};
 use super::stage::{Embedded, EmbeddingStage};
+use super::thresholds::RoutePrecision;
 
 /// A [`HierarchicalRouter`] that asks an embedding model for what words do not tell: [`RouterBuilder::build_with`].
 ///
@@ -130,6 +132,38 @@ impl HybridRouter {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let vectors = self.vectors(&texts, cx).await?;
         Ok(self.words.add_with(card, &vectors)?)
+    }
+
+    /// As [`HierarchicalRouter::learn_thresholds`], by words and vectors.
+    ///
+    /// # Errors
+    ///
+    /// [`HybridError`] as there, and when the model fails. Nothing changes then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it has learnt nothing.
+    pub async fn learn_thresholds<'a>(
+        &self,
+        labelled: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
+        precision: RoutePrecision,
+        cx: &RunContext,
+    ) -> Result<BTreeMap<String, RouteThresholds>, HybridError> {
+        let labelled: Vec<(&str, Option<&str>)> =
+            labelled.into_iter().map(|(message, agent)| (read_part(message), agent)).collect();
+        let texts: Vec<&str> = labelled.iter().map(|(message, _)| *message).collect();
+        let embedded = Embedded { vectors: self.vectors(&texts, cx).await?, trace: None };
+        let judged = labelled.into_iter().map(|(message, agent)| self.words.judge(message, &embedded, agent));
+        Ok(self.words.adopt(&judged.collect::<Result<Vec<_>, _>>()?, precision)?)
+    }
+
+    /// As [`HierarchicalRouter::set_thresholds`].
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidValue`] for thresholds that are not within 0 and 1.
+    pub fn set_thresholds(&self, domain: &str, thresholds: RouteThresholds) -> Result<(), InvalidValue> {
+        self.words.set_thresholds(domain, thresholds)
     }
 
     /// Sets whether an agent is in use.

@@ -10,11 +10,13 @@ use agent_core::{
 };
 use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
-use super::card::RouteCard;
+use super::card::{LifeCycle, RouteCard};
 use super::classifier::{Classifier, Ranking};
 use super::doubts::doubts;
 use super::parts::{is_long, parts};
+use super::snapshot::extended;
 use super::stage::Embedded;
+use super::thresholds::Judged;
 use crate::fallback::Phrase;
 use crate::rule_model::{only_reading, points_back};
 
@@ -221,6 +223,25 @@ impl Known {
         decision.thresholds = thresholds;
         decision.visible = count;
         decision
+    }
+
+    /// Decides, with nothing hidden, about a request whose agent is known; by class, `None` for nobody.
+    pub(super) fn judge(&self, message: &str, embedded: &Embedded, agent: Option<u32>) -> Judged {
+        let (visible, _) = self.visible(&|card| card.state == LifeCycle::Active);
+        let ranking = self.classifier.rank(message, embedded.vectors.get(message), 2, &visible);
+        let probabilities = self.classifier.probabilities(&ranking);
+        let best = ranking.agents.first().map(|best| best.class);
+        Judged {
+            domain: best.and_then(|best| self.card(best)).map_or_else(String::new, |best| (*best.domain).to_owned()),
+            right: (probabilities.right, best.is_some() && best == agent),
+            out_of_scope: (probabilities.out_of_scope, agent.is_none()),
+        }
+    }
+
+    /// Takes thresholds that were learnt, or set, in the place of those of their domains.
+    pub(super) fn adopt(&mut self, thresholds: BTreeMap<String, RouteThresholds>) {
+        self.digest = extended(&self.digest, &("thresholds", &thresholds));
+        self.thresholds.extend(thresholds);
     }
 
     /// The agents that may get a request, by class with their domains, and how many they are.

@@ -11,6 +11,7 @@ mod recorded;
 mod router;
 mod snapshot;
 mod stage;
+mod thresholds;
 
 pub use asking::AskingRouter;
 pub use card::{Grant, LifeCycle, RouteCard};
@@ -19,3 +20,4 @@ pub use recorded::{RecordedRoute, RouteChange};
 pub use router::{HierarchicalRouter, RouterBuilder};
 pub use snapshot::{RouterSnapshot, SnapshotError};
 pub use stage::EmbeddingStage;
+pub use thresholds::RoutePrecision;

@@ -14,6 +14,7 @@ use super::hybrid::{HybridError, HybridRouter};
 use super::known::{Entry, Known};
 use super::snapshot::{FORMAT, RouterSnapshot, SnapshotError, extended};
 use super::stage::{Embedded, EmbeddingStage};
+use super::thresholds::{self, Judged, RoutePrecision};
 
 /// How much of a message is read, in bytes: what a request is about is said sooner.
 const MOST_READ: usize = 8 * 1_024;
@@ -193,6 +194,58 @@ impl HierarchicalRouter {
         known.digest = extended(&known.digest, &("add", &*card));
         known.classes.insert(card.name.clone(), class);
         known.put(class, entry);
+        Ok(())
+    }
+
+    /// Learns the thresholds of each domain from requests whose agents are known (`None` is for nobody): the lowest with which decisions
+    /// are right as often as `precision` says. They take the place of those that were given, and are returned by domain. A domain with
+    /// fewer than 30 requests has those of the domain around it; the outermost is `""`. A precision that is not reached makes the threshold 1.
+    ///
+    /// The requests are to be others than the examples of the cards, which the router knows too well.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidValue`] for an agent that there is not, and a precision that is not within 0 and 1. Nothing changes then.
+    pub fn learn_thresholds<'a>(
+        &self,
+        labelled: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
+        precision: RoutePrecision,
+    ) -> Result<BTreeMap<String, RouteThresholds>, InvalidValue> {
+        let nothing = Embedded::default();
+        let judged = labelled.into_iter().map(|(message, agent)| self.judge(message, &nothing, agent));
+        self.adopt(&judged.collect::<Result<Vec<_>, _>>()?, precision)
+    }
+
+    pub(super) fn judge(
+        &self,
+        message: &str,
+        embedded: &Embedded,
+        agent: Option<&str>,
+    ) -> Result<Judged, InvalidValue> {
+        let known = self.read();
+        let class = agent.map(|name| known.class(name)).transpose()?;
+        Ok(known.judge(read_part(message), embedded, class))
+    }
+
+    pub(super) fn adopt(
+        &self,
+        judged: &[Judged],
+        precision: RoutePrecision,
+    ) -> Result<BTreeMap<String, RouteThresholds>, InvalidValue> {
+        precision.ensure_valid()?;
+        let learnt = thresholds::learn(judged, precision);
+        self.write().adopt(learnt.clone());
+        Ok(learnt)
+    }
+
+    /// Sets the thresholds of a domain and those within it; of all with `""`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidValue`] for thresholds that are not within 0 and 1.
+    pub fn set_thresholds(&self, domain: &str, thresholds: RouteThresholds) -> Result<(), InvalidValue> {
+        ensure_valid(&thresholds)?;
+        self.write().adopt([(domain.to_owned(), thresholds)].into());
         Ok(())
     }
 

@@ -10,20 +10,20 @@ const EXAMPLES: usize = 20;
 const CORRECTIONS: usize = 500;
 
 /// Made-up requests: words of the domain, of the agent, and of everybody.
-struct Requests {
+pub(super) struct Requests {
     words: Vec<String>,
     random: fastrand::Rng,
 }
 
 impl Requests {
-    fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut word = || (0..random.usize(3..8)).map(|_| random.lowercase()).collect::<String>();
         let words = (0..1_000).map(|_| word()).collect();
         Self { words, random }
     }
 
-    fn request(&mut self, domain: usize, agent: usize) -> String {
+    pub(super) fn request(&mut self, domain: usize, agent: usize) -> String {
         let mut words = Vec::new();
         for _ in 0..self.random.usize(5..9) {
             let at = match self.random.u8(..5) {
@@ -37,7 +37,7 @@ impl Requests {
     }
 }
 
-fn name(domain: usize, agent: usize) -> String {
+pub(super) fn name(domain: usize, agent: usize) -> String {
     format!("agent-{domain}-{agent}")
 }
 

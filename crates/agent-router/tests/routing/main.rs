@@ -10,3 +10,4 @@ mod corrections;
 mod hybrid;
 mod properties;
 mod runs;
+mod thresholds;
