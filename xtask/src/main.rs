@@ -27,6 +27,7 @@ const USAGE: &str = "tasks:
   peers rig          speed and memory of the core beside rig (release build, some minutes)
   peers gateway      CPU time of the gateway adapter beside bare reqwest, async-openai and rig (likewise)
   peers langgraph    CPU time of graphs beside LangGraph, which is installed from PyPI (likewise)
+  peers routing      CPU time of a routing decision beside semantic-router, which is installed from PyPI (likewise)
   peers              all of them";
 
 const INTEGRATION: &[&str] = &[
@@ -102,8 +103,8 @@ fn main() -> ExitCode {
                 "repeats",
             ])
         }),
-        ["peers", name @ ("rig" | "gateway" | "langgraph")] => peers(name),
-        ["peers"] => ["rig", "gateway", "langgraph"].into_iter().try_for_each(peers),
+        ["peers", name @ ("rig" | "gateway" | "langgraph" | "routing")] => peers(name),
+        ["peers"] => ["rig", "gateway", "langgraph", "routing"].into_iter().try_for_each(peers),
         _ => Err(USAGE.into()),
     };
     match done {
@@ -127,8 +128,13 @@ fn soak(cases: u32, test: &[&str]) -> Result<(), Box<dyn Error>> {
 fn peers(name: &str) -> Result<(), Box<dyn Error>> {
     let manifest = format!("benches/peers/{name}/Cargo.toml");
     let mut command = cargo_command(&["run", "--release", "--locked", "--manifest-path", &manifest]);
-    if name == "langgraph" {
-        command.arg("--").arg(backends::python("langgraph-1.2.24", include_str!("../backends/langgraph.txt"))?);
+    let python = match name {
+        "langgraph" => Some(("langgraph-1.2.24", include_str!("../backends/langgraph.txt"))),
+        "routing" => Some(("semantic-router-1.1.1", include_str!("../backends/semantic-router.txt"))),
+        _ => None,
+    };
+    if let Some((environment, packages)) = python {
+        command.arg("--").arg(backends::python(environment, packages)?);
     }
     succeed(&mut command)
 }
