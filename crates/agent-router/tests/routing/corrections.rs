@@ -1,6 +1,8 @@
 //! What corrections do to what nobody corrected.
 
-use agent_router::{HierarchicalRouter, RouteCard};
+use agent_core::{RouteDecision, RunContext};
+use agent_router::{EmbeddingStage, HierarchicalRouter, HybridRouter, RouteCard};
+use testkit::{HashEmbedder, paused};
 
 use super::behaviour::caller;
 
@@ -41,17 +43,50 @@ pub(super) fn name(domain: usize, agent: usize) -> String {
     format!("agent-{domain}-{agent}")
 }
 
+/// A router of either kind.
+enum Either {
+    Words(HierarchicalRouter),
+    Both(HybridRouter),
+}
+
+impl Either {
+    fn built(cards: &[RouteCard], by_both: bool) -> Self {
+        let builder = HierarchicalRouter::builder().cards(cards.to_vec());
+        if !by_both {
+            return Self::Words(builder.build().unwrap());
+        }
+        let stage = EmbeddingStage::new(HashEmbedder::new(512));
+        Self::Both(paused(builder.build_with(stage, &RunContext::standalone(caller()))).unwrap())
+    }
+
+    fn decide(&self, request: &str) -> RouteDecision {
+        match self {
+            Self::Words(router) => router.decide(request, &caller()),
+            Self::Both(router) => paused(router.decide(request, &RunContext::standalone(caller()))),
+        }
+    }
+
+    fn learn(&self, request: &str, agent: &str) {
+        match self {
+            Self::Words(router) => router.learn(request, Some(agent)).unwrap(),
+            Self::Both(router) => {
+                paused(router.learn(request, Some(agent), &RunContext::standalone(caller()))).unwrap();
+            }
+        }
+    }
+}
+
 /// Of 100 requests, how many go to the right agent.
-fn accuracy(router: &HierarchicalRouter, requests: &[(String, String)]) -> f64 {
+fn accuracy(router: &Either, requests: &[(String, String)]) -> f64 {
     let is_right = |(request, agent): &&(String, String)| {
-        router.decide(request, &caller()).candidates.first().is_some_and(|best| *best.agent == **agent)
+        router.decide(request).candidates.first().is_some_and(|best| *best.agent == **agent)
     };
     100.0 * requests.iter().filter(is_right).count() as f64 / requests.len() as f64
 }
 
 #[test]
 fn five_hundred_corrections_in_one_domain_cost_the_others_at_most_half_a_point() {
-    for seed in 0..2 {
+    for (seed, by_both) in [(0, false), (1, false), (0, true), (1, true)] {
         let mut made = Requests::new(seed);
         let mut cards = Vec::new();
         let mut others = Vec::new();
@@ -70,7 +105,7 @@ fn five_hundred_corrections_in_one_domain_cost_the_others_at_most_half_a_point()
             (made.request(0, agent), name(0, agent))
         };
         let own: Vec<(String, String)> = (0..400).map(|_| of_domain(&mut made)).collect();
-        let router = HierarchicalRouter::builder().cards(cards).build().unwrap();
+        let router = Either::built(&cards, by_both);
         let (before, own_before) = (accuracy(&router, &others), accuracy(&router, &own));
         for number in 0..CORRECTIONS {
             let (mut request, agent) = of_domain(&mut made);
@@ -78,7 +113,7 @@ fn five_hundred_corrections_in_one_domain_cost_the_others_at_most_half_a_point()
                 // It sounds as if it were for another domain, and is not.
                 request = format!("{request} {}", made.request(1 + number / 5 % (DOMAINS - 1), 0));
             }
-            router.learn(&request, Some(&agent)).unwrap();
+            router.learn(&request, &agent);
         }
         let (after, own_after) = (accuracy(&router, &others), accuracy(&router, &own));
         let figures = format!("others {before:.1} to {after:.1}, own {own_before:.1} to {own_after:.1}");

@@ -146,11 +146,8 @@ impl Classifier {
             Some(class) => self.model.correct(&vector, class),
             None => self.model.refuse(&vector),
         }
-        if let (Some(Hybrid { dense, .. }), Some(values)) = (&mut self.hybrid, values) {
-            match right {
-                Some(class) => dense.correct(values, class, self.model.domain(class)),
-                None => dense.refuse(values),
-            }
+        if let (Some(hybrid), Some(values)) = (&mut self.hybrid, values) {
+            hybrid.learn(&self.model, (&vector, values), right);
         }
     }
 

@@ -129,10 +129,10 @@ impl Dense {
         }
     }
 
-    /// Learns that a vector is one of an agent: it is kept with the agent's, and its rows claim it.
+    /// Learns that a vector is one of an agent, and of a domain: it is kept with theirs. Their rows stay: what they claim, they claim
+    /// of others' requests as well.
     pub(super) fn correct(&mut self, values: &[f32], agent: u32, domain: Option<u32>) {
         for class in [Some(agent), domain].into_iter().flatten() {
-            self.claim(values, class);
             self.place(class, values.len()).gather(values);
         }
     }

@@ -7,6 +7,9 @@ use super::dense::Dense;
 use super::model::{Model, NOBODY, OUT_OF_SCOPE, Ranked, Scored, Visible};
 use super::vocabulary::Vector;
 
+/// The lead that a corrected request's agent should have.
+const LEAD: f32 = 0.2;
+
 /// By how much nearer a text lies to what was refused than to its best agent, so that it is refused as well.
 const NEARER: f32 = 0.1;
 
@@ -55,6 +58,24 @@ impl Hybrid {
         let evidence =
             [best, best - next, outside, words.known, nearest(0), nearest(0) - nearest(1), domain, domain_lead];
         (agents, evidence)
+    }
+
+    /// Learns what the words' part, which has learnt already, leaves to be learnt: nothing where the right agent leads.
+    pub(super) fn learn(&mut self, model: &Model, (words, values): (&Vector, &[f32]), right: Option<u32>) {
+        let Some(agent) = right else {
+            self.dense.refuse(values);
+            return;
+        };
+        let (ranked, _) = self.rank(model, (words, values), 2, Visible::All);
+        let lead = match &ranked[..] {
+            [best, next, ..] if best.0 == agent => best.1 - next.1,
+            [best] if best.0 == agent => f32::INFINITY,
+            _ => f32::NEG_INFINITY,
+        };
+        if lead < LEAD {
+            let (own, leading) = (model.domain(agent), ranked.first().and_then(|best| model.domain(best.0)));
+            self.dense.correct(values, agent, own.filter(|_| own != leading));
+        }
     }
 
     /// How much a text is like one that was refused, and not like its best agent; 0 to 1.
