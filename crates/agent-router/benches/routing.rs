@@ -9,28 +9,36 @@ use agent_core::Caller;
 use agent_router::{HierarchicalRouter, RouteCard};
 use rustix::time::{ClockId, clock_gettime};
 
-const EXAMPLES: usize = 10;
 const IN_DOMAIN: usize = 50;
 
 fn main() {
     let caller = Caller::new("acme", "ann").expect("a caller");
     println!(
-        "{:>7} {:>8} {:>11} {:>12} {:>10} {:>10} {:>12} {:>12}",
-        "agents", "domains", "training, s", "route, us", "add, ms", "learn, ms", "snapshot, MB", "loading, ms"
+        "{:>7} {:>8} {:>8} {:>11} {:>12} {:>10} {:>10} {:>12} {:>12}",
+        "agents",
+        "examples",
+        "domains",
+        "training, s",
+        "route, us",
+        "add, ms",
+        "learn, ms",
+        "snapshot, MB",
+        "loading, ms"
     );
     let mut last: Option<(usize, f64)> = None;
-    for agents in [10, 100, 1_000, 10_000] {
+    // The first is as large as CLINC150, the others grow.
+    for (agents, examples) in [(150, 100), (10, 10), (100, 10), (1_000, 10), (10_000, 10)] {
         let mut random = fastrand::Rng::with_seed(agents as u64);
         let words: Vec<String> = (0..4_000 + agents).map(|_| word(&mut random)).collect();
-        let cards: Vec<RouteCard> = (0..agents).map(|number| card(number, &words, &mut random)).collect();
-        let requests: Vec<String> = (0..200).map(|at| cards[at * 7 % agents].examples[at % EXAMPLES].clone()).collect();
+        let cards: Vec<RouteCard> = (0..agents).map(|number| card(number, examples, &words, &mut random)).collect();
+        let requests: Vec<String> = (0..200).map(|at| cards[at * 7 % agents].examples[at % examples].clone()).collect();
         let (router, training) = timed(|| HierarchicalRouter::builder().cards(cards).build().expect("a router"));
         let (_, warm) =
             timed(|| requests.iter().map(|request| router.decide(request, &caller).candidates.len()).sum::<usize>());
         let (_, route) =
             timed(|| requests.iter().map(|request| router.decide(request, &caller).candidates.len()).sum::<usize>());
         let route = route.min(warm) / requests.len() as f64;
-        let new: Vec<RouteCard> = (0..20).map(|number| card(agents + number, &words, &mut random)).collect();
+        let new: Vec<RouteCard> = (0..20).map(|number| card(agents + number, examples, &words, &mut random)).collect();
         let (_, add) = timed(|| new.iter().for_each(|card| router.add(card.clone()).expect("a card")));
         let name = new[0].name.clone();
         let (_, learn) =
@@ -39,7 +47,7 @@ fn main() {
         let (_, load) =
             timed(|| HierarchicalRouter::load(serde_json::from_slice(&text).expect("a snapshot")).expect("a router"));
         println!(
-            "{agents:>7} {:>8} {training:>11.2} {:>12.1} {:>10.2} {:>10.3} {:>12.1} {:>12.0}",
+            "{agents:>7} {examples:>8} {:>8} {training:>11.2} {:>12.1} {:>10.2} {:>10.3} {:>12.1} {:>12.0}",
             agents.div_ceil(IN_DOMAIN),
             route * 1e6,
             add * 1e3 / 20.0,
@@ -50,12 +58,12 @@ fn main() {
         if let Some((before, cost)) = last {
             println!("        {:.1} times as much for {} times as many", route / cost, agents / before);
         }
-        last = Some((agents, route));
+        last = (examples == 10).then_some((agents, route));
     }
 }
 
 /// An agent with words of its domain, a few of its own, and some that everybody has.
-fn card(number: usize, words: &[String], random: &mut fastrand::Rng) -> RouteCard {
+fn card(number: usize, examples: usize, words: &[String], random: &mut fastrand::Rng) -> RouteCard {
     let domain = number / IN_DOMAIN;
     let text = |random: &mut fastrand::Rng| {
         let pick = |random: &mut fastrand::Rng| match random.u8(..3) {
@@ -65,7 +73,7 @@ fn card(number: usize, words: &[String], random: &mut fastrand::Rng) -> RouteCar
         };
         (0..8).map(|_| pick(random)).collect::<Vec<_>>().join(" ")
     };
-    let examples: Vec<String> = (0..EXAMPLES).map(|_| text(random)).collect();
+    let examples: Vec<String> = (0..examples).map(|_| text(random)).collect();
     RouteCard::new(format!("agent-{number}"), text(random))
         .with_domain([format!("domain-{domain}")])
         .with_examples(examples)

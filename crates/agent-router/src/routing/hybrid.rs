@@ -9,8 +9,8 @@ use agent_core::{
 };
 
 use super::card::{LifeCycle, RouteCard};
-use super::classifier::Vectors;
 use super::known::among;
+use super::ranking::Vectors;
 use super::recorded::{RecordedRoute, RouteChange};
 use super::router::{HierarchicalRouter, labelled, read_part};
 use super::snapshot::{RouterSnapshot, SnapshotError};

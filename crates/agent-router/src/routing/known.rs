@@ -11,9 +11,9 @@ use agent_core::{
 use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use super::card::{LifeCycle, RouteCard};
-use super::classifier::{Classifier, Ranking};
 use super::doubts::doubts;
 use super::parts::{is_long, parts};
+use super::ranking::{Classifier, Ranking};
 use super::snapshot::extended;
 use super::stage::Embedded;
 use super::thresholds::Judged;

@@ -2,11 +2,11 @@
 
 mod asking;
 mod card;
-mod classifier;
 mod doubts;
 mod hybrid;
 mod known;
 mod parts;
+mod ranking;
 mod recorded;
 mod router;
 mod snapshot;

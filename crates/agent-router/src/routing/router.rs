@@ -9,9 +9,9 @@ use rustc_hash::FxHashMap;
 use tokio::task::spawn_blocking;
 
 use super::card::{LifeCycle, RouteCard};
-use super::classifier::{Classifier, Labelled, Vectors};
 use super::hybrid::{HybridError, HybridRouter};
 use super::known::{Entry, Known};
+use super::ranking::{Classifier, Labelled, Vectors};
 use super::snapshot::{FORMAT, RouterSnapshot, SnapshotError, extended};
 use super::stage::{Embedded, EmbeddingStage};
 use super::thresholds::{self, Judged, RoutePrecision};

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::card::RouteCard;
-use super::classifier::Classifier;
+use super::ranking::Classifier;
 
 /// The version of the format.
 pub(super) const FORMAT: u32 = 1;

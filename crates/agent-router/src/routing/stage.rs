@@ -10,7 +10,7 @@ use agent_core::{
 };
 use futures_util::FutureExt;
 
-use super::classifier::Vectors;
+use super::ranking::Vectors;
 
 /// The share of a text's tokens that a model may not know. Of a text of which it knows less, its vector says nothing.
 const MOST_UNKNOWN: f32 = 0.2;

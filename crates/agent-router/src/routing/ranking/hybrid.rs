@@ -16,8 +16,8 @@ const NEARER: f32 = 0.1;
 /// What the vectors' scores weigh beside the words'.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Shares {
-    pub(super) row: f32,
-    pub(super) nearest: f32,
+    row: f32,
+    nearest: f32,
 }
 
 impl Shares {

@@ -280,7 +280,7 @@ impl Model {
 
 /// Whether a weight of a row is kept, where there are so many agents.
 pub(super) fn matters(weight: f32, agents: usize) -> bool {
-    if agents < PRUNED_FROM { weight != 0.0 } else { weight > LEAST_FOR || weight < -LEAST_AGAINST }
+    if agents < PRUNED_FROM { weight != 0.0 } else { !(-LEAST_AGAINST..=LEAST_FOR).contains(&weight) }
 }
 
 fn best_first(a: &Scored, b: &Scored) -> std::cmp::Ordering {
