@@ -58,8 +58,10 @@ impl Calibration {
 
     /// For words and vectors of descriptions alone: by the lead and the cosine to the nearest vector, fitted on one half of MetaTool's
     /// queries, with CLINC150's requests that are out of scope as those that no tool is for.
-    pub(super) fn of_vectors() -> Self {
-        Self::given([(1, 4.1), (4, 2.3), (EVIDENCE, -1.7)], [(4, -13.6), (EVIDENCE, 3.2)])
+    ///
+    /// `weight` is what the vectors weigh beside the words, 2 for descriptions alone: scores are as much farther apart.
+    pub(super) fn of_vectors(weight: f32) -> Self {
+        Self::given([(1, 8.2 / f64::from(weight)), (4, 2.3), (EVIDENCE, -1.7)], [(4, -13.6), (EVIDENCE, 3.2)])
     }
 
     fn given<const N: usize, const M: usize>(right: [(usize, f64); N], out_of_scope: [(usize, f64); M]) -> Self {

@@ -60,7 +60,7 @@ impl Classifier {
             embedder: vectors.embedder.clone(),
             dense: prepared.dense(|_| true),
             shares,
-            calibration: Calibration::fit(&held_out.by_both).unwrap_or_else(Calibration::of_vectors),
+            calibration: Calibration::fit(&held_out.by_both).unwrap_or_else(|| shares.calibration()),
         });
         Self { model: prepared.model(|_| true), calibration, hybrid }
     }

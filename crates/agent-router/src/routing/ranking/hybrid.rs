@@ -26,6 +26,11 @@ impl Shares {
         let row = examples / (examples + 1.0);
         Self { row, nearest: 2.0 + 3.0 * row }
     }
+
+    /// The probabilities before anything was held out.
+    pub(super) fn calibration(self) -> Calibration {
+        Calibration::of_vectors(self.row + self.nearest)
+    }
 }
 
 /// What is known of vectors beside what is known of words.

@@ -1,6 +1,6 @@
 //! What is trained on, and what is held out of it.
 
-use super::calibrate::{Calibration, Evidence, Truth};
+use super::calibrate::{Evidence, Truth};
 use super::classifier::Labelled;
 use super::dense::{Dense, Embedded};
 use super::hybrid::{Hybrid, Shares};
@@ -107,7 +107,7 @@ impl<'a> Prepared<'a> {
                 embedder: String::new(),
                 dense: self.dense(is_kept),
                 shares,
-                calibration: Calibration::of_vectors(),
+                calibration: shares.calibration(),
             });
             for labelled in self.labelled.iter().filter(|labelled| in_turn(labelled)) {
                 let agent = labelled.agent.filter(|_| !left_out(labelled.agent, fold));
