@@ -1,15 +1,13 @@
 //! What a route costs, from 10 agents to 10,000: CPU time of the thread.
 //!
-//! `cargo bench -p adjutant-agent-router --bench routing`. The texts are made up: they say something about time, not about accuracy,
-//! which is `cargo run --release --example routing_eval`'s.
+//! `cargo bench -p adjutant-agent-router --bench routing`, of all sizes or of those that are named after ` -- `. The texts are made up, as
+//! long as CLINC150's: they say something about time, not about accuracy, which is `cargo run --release --example routing_eval`'s.
 // A benchmark talks to a terminal.
 #![allow(clippy::print_stdout, clippy::expect_used)]
 
 use agent_core::Caller;
 use agent_router::{HierarchicalRouter, RouteCard};
 use rustix::time::{ClockId, clock_gettime};
-
-const IN_DOMAIN: usize = 50;
 
 fn main() {
     let caller = Caller::new("acme", "ann").expect("a caller");
@@ -26,11 +24,14 @@ fn main() {
         "loading, ms"
     );
     let mut last: Option<(usize, f64)> = None;
-    // The first is as large as CLINC150, the others grow.
-    for (agents, examples) in [(150, 100), (10, 10), (100, 10), (1_000, 10), (10_000, 10)] {
+    let asked: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+    // The first is like CLINC150, the others grow.
+    let routers = [(150, 100, 15), (10, 10, 50), (100, 10, 50), (1_000, 10, 50), (10_000, 10, 50)];
+    for (agents, examples, in_domain) in routers.into_iter().filter(|it| asked.is_empty() || asked.contains(&it.0)) {
         let mut random = fastrand::Rng::with_seed(agents as u64);
         let words: Vec<String> = (0..4_000 + agents).map(|_| word(&mut random)).collect();
-        let cards: Vec<RouteCard> = (0..agents).map(|number| card(number, examples, &words, &mut random)).collect();
+        let cards: Vec<RouteCard> =
+            (0..agents).map(|number| card(number, in_domain, examples, &words, &mut random)).collect();
         let requests: Vec<String> = (0..200).map(|at| cards[at * 7 % agents].examples[at % examples].clone()).collect();
         let (router, training) = timed(|| HierarchicalRouter::builder().cards(cards).build().expect("a router"));
         let (_, warm) =
@@ -38,7 +39,8 @@ fn main() {
         let (_, route) =
             timed(|| requests.iter().map(|request| router.decide(request, &caller).candidates.len()).sum::<usize>());
         let route = route.min(warm) / requests.len() as f64;
-        let new: Vec<RouteCard> = (0..20).map(|number| card(agents + number, examples, &words, &mut random)).collect();
+        let new: Vec<RouteCard> =
+            (0..20).map(|number| card(agents + number, in_domain, examples, &words, &mut random)).collect();
         let (_, add) = timed(|| new.iter().for_each(|card| router.add(card.clone()).expect("a card")));
         let name = new[0].name.clone();
         let (_, learn) =
@@ -48,7 +50,7 @@ fn main() {
             timed(|| HierarchicalRouter::load(serde_json::from_slice(&text).expect("a snapshot")).expect("a router"));
         println!(
             "{agents:>7} {examples:>8} {:>8} {training:>11.2} {:>12.1} {:>10.2} {:>10.3} {:>12.1} {:>12.0}",
-            agents.div_ceil(IN_DOMAIN),
+            agents.div_ceil(in_domain),
             route * 1e6,
             add * 1e3 / 20.0,
             learn * 1e3 / requests.len() as f64,
@@ -63,8 +65,8 @@ fn main() {
 }
 
 /// An agent with words of its domain, a few of its own, and some that everybody has.
-fn card(number: usize, examples: usize, words: &[String], random: &mut fastrand::Rng) -> RouteCard {
-    let domain = number / IN_DOMAIN;
+fn card(number: usize, in_domain: usize, examples: usize, words: &[String], random: &mut fastrand::Rng) -> RouteCard {
+    let domain = number / in_domain;
     let text = |random: &mut fastrand::Rng| {
         let pick = |random: &mut fastrand::Rng| match random.u8(..3) {
             0 => words[random.usize(..500)].clone(),
@@ -80,7 +82,7 @@ fn card(number: usize, examples: usize, words: &[String], random: &mut fastrand:
 }
 
 fn word(random: &mut fastrand::Rng) -> String {
-    (0..random.usize(3..9)).map(|_| random.lowercase()).collect()
+    (0..random.usize(2..7)).map(|_| random.lowercase()).collect()
 }
 
 /// What it gives, and the CPU seconds that it took.

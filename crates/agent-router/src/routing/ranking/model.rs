@@ -23,12 +23,12 @@ pub(super) const OUT_OF_SCOPE: u32 = 0;
 /// What errors weigh in training, and how long it takes: more passes change no figure by more than 0.1 points.
 pub(super) const PENALTIES: Penalties = Penalties { positive: 6.0, negative: 1.0, passes: 6 };
 
-/// From how many agents on weights near zero are dropped. It costs 0.2 points, and halves what is kept.
-const PRUNED_FROM: usize = 500;
+/// From how many agents on more weights are dropped: it costs 0.2 points, and halves what is kept.
+const MANY: usize = 500;
 
-/// How near that is: of weights that speak for a class, and of those that speak against it, which are many.
-const LEAST_FOR: f32 = 0.03;
-const LEAST_AGAINST: f32 = 0.06;
+/// Weights nearer to zero than this are dropped: of those that speak for a class, and of those that speak against it, which are many.
+const LEAST: (f32, f32) = (0.008, 0.015);
+const LEAST_OF_MANY: (f32, f32) = (0.03, 0.06);
 
 /// The counted n-grams of a text.
 pub(super) type Document = Vec<(Gram, u32)>;
@@ -280,7 +280,8 @@ impl Model {
 
 /// Whether a weight of a row is kept, where there are so many agents.
 pub(super) fn matters(weight: f32, agents: usize) -> bool {
-    if agents < PRUNED_FROM { weight != 0.0 } else { !(-LEAST_AGAINST..=LEAST_FOR).contains(&weight) }
+    let (least_for, least_against) = if agents < MANY { LEAST } else { LEAST_OF_MANY };
+    weight > least_for || weight < -least_against
 }
 
 fn best_first(a: &Scored, b: &Scored) -> std::cmp::Ordering {
