@@ -23,12 +23,9 @@ pub(super) const OUT_OF_SCOPE: u32 = 0;
 /// What errors weigh in training, and how long it takes: more passes change no figure by more than 0.1 points.
 pub(super) const PENALTIES: Penalties = Penalties { positive: 6.0, negative: 1.0, passes: 6 };
 
-/// From how many agents on more weights are dropped: it costs 0.2 points, and halves what is kept.
-const MANY: usize = 500;
-
 /// Weights nearer to zero than this are dropped: of those that speak for a class, and of those that speak against it, which are many.
-const LEAST: (f32, f32) = (0.008, 0.015);
-const LEAST_OF_MANY: (f32, f32) = (0.03, 0.06);
+const LEAST_FOR: f32 = 0.03;
+const LEAST_AGAINST: f32 = 0.06;
 
 /// The counted n-grams of a text.
 pub(super) type Document = Vec<(Gram, u32)>;
@@ -132,7 +129,7 @@ impl Model {
         let Self { index, .. } = self;
         linear::train(&examples, domains + usize::from(outside), PENALTIES, |gram, row, weight| {
             let class = if row == domains { OUT_OF_SCOPE } else { row as u32 + 1 };
-            if matters(weight, corpus.agents.len()) {
+            if matters(weight) {
                 index.add(gram, class, weight);
             }
         });
@@ -156,7 +153,7 @@ impl Model {
             vectors.iter().zip(documents).filter_map(|(v, (_, agent))| own(*agent).map(|row| (v, Some(row)))).collect();
         let Self { index, .. } = self;
         linear::train(&examples, members.len(), PENALTIES, |gram, row, weight| {
-            if matters(weight, corpus.agents.len()) {
+            if matters(weight) {
                 index.add(gram, members[row], weight);
             }
         });
@@ -278,10 +275,9 @@ impl Model {
     }
 }
 
-/// Whether a weight of a row is kept, where there are so many agents.
-pub(super) fn matters(weight: f32, agents: usize) -> bool {
-    let (least_for, least_against) = if agents < MANY { LEAST } else { LEAST_OF_MANY };
-    weight > least_for || weight < -least_against
+/// Whether a weight of a row is kept.
+pub(super) fn matters(weight: f32) -> bool {
+    !(-LEAST_AGAINST..=LEAST_FOR).contains(&weight)
 }
 
 fn best_first(a: &Scored, b: &Scored) -> std::cmp::Ordering {

@@ -108,10 +108,9 @@ impl Model {
             positive.chain(negatives.iter().map(|vector| (vector, None))).collect();
         let mut grams: Vec<u32> = positives.iter().flat_map(|vector| vector.terms.iter().map(|term| term.0)).collect();
         grams.sort_unstable();
-        let Self { index, classes, .. } = self;
-        let classes = classes.len();
+        let Self { index, .. } = self;
         linear::train(&examples, 1, PENALTIES, |gram, _, weight| {
-            if matters(weight, classes) && grams.binary_search(&gram).is_ok() {
+            if matters(weight) && grams.binary_search(&gram).is_ok() {
                 index.add(gram, class, weight);
             }
         });
