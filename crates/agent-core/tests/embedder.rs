@@ -112,6 +112,31 @@ fn the_deadline_ends_it() {
 }
 
 #[test]
+fn a_part_of_the_work_has_limits_of_its_own_within_those_around_it() {
+    paused(async {
+        let texts = &["twenty bytes of text", "and twenty more here"];
+        let embedder = Priced { takes: Duration::from_secs(2), ..Priced::new(price(), |texts| Ok(vectors(texts))) };
+        let lease = Lease::root(Limits::none().with_tokens(Tokens(25)).with_time(Duration::from_secs(10)));
+        let cx = RunContext::standalone_with(caller(), lease.clone(), Vec::new());
+        let ended = async |limits: Limits| {
+            let embedded = embed(&embedder, texts, &cx.within(limits)).await;
+            (embedded.map_err(|error| error.code().to_string()).map(|found| found.len()), lease.spent().tokens)
+        };
+        let code = |code: &str| Err(code.to_owned());
+        assert_eq!(ended(Limits::none().with_tokens(Tokens(9))).await, (code("budget.exceeded"), Tokens(0)));
+        assert_eq!(ended(Limits::none().with_time(Duration::from_secs(1))).await, (code("run.deadline"), Tokens(10)));
+        // Each part has its own, and all pay into what is around them.
+        let some = Limits::none().with_tokens(Tokens(10)).with_time(Duration::from_secs(3));
+        assert_eq!(ended(some).await, (Ok(2), Tokens(20)));
+        assert_eq!(ended(Limits::none().with_tokens(Tokens(100))).await, (code("budget.exceeded"), Tokens(20)));
+        // More time than there is gives no more.
+        let long = cx.within(Limits::none().with_time(Duration::from_secs(60)));
+        assert_eq!(long.deadline(), cx.deadline());
+        assert_eq!(long.path(), cx.path());
+    });
+}
+
+#[test]
 fn no_texts_cost_nothing() {
     let never = Priced::new(None, |_| panic!("it is not asked"));
     let cx = RunContext::standalone_with(caller(), Lease::root(Limits::none().with_tokens(Tokens(0))), Vec::new());
