@@ -197,6 +197,8 @@ impl LoopState {
     pub(super) fn stop(&mut self, cx: &RunContext, attempts: u32) {
         self.attempts_left = attempts;
         self.overflows = 0;
+        // Whoever goes on from here asks the model again.
+        self.unfit = None;
         self.repairs.clear();
         self.take_stopped(cx);
     }

@@ -78,9 +78,12 @@ pub(super) async fn think(agent: &Agent, state: &mut LoopState, cx: &RunContext)
             // Nothing came that could be shown to the model, so it is asked the same again.
             Ok(Next::Stage(Stage::Fit))
         }
+        // A plan's rules that have no answer are not why there is none.
+        Err(AgentError::Model(error)) if state.unfit.is_some() && error.class != ModelErrorClass::NeedsHuman => {
+            Err(state.unfit.take().map_or_else(|| error.into(), |unfit| *unfit))
+        }
         Err(AgentError::Model(error)) if error.class == ModelErrorClass::AttemptsExhausted => {
-            let unfit = state.unfit.take().map(|unfit| *unfit);
-            Err(unfit.or_else(|| bad_answer(&state.repairs)).unwrap_or(error.into()))
+            Err(bad_answer(&state.repairs).unwrap_or(error.into()))
         }
         Err(error) => Err(error),
     }

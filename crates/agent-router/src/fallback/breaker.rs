@@ -65,6 +65,9 @@ impl BreakerSettings {
         if self.window_ms == 0 {
             return Err(InvalidValue::new("window_ms", 0, "at least 1"));
         }
+        if self.longest_probe_ms == 0 {
+            return Err(InvalidValue::new("longest_probe_ms", 0, "at least 1"));
+        }
         if !(1..=100).contains(&self.failures_percent) {
             return Err(InvalidValue::new("failures_percent", self.failures_percent, "1 to 100"));
         }

@@ -228,7 +228,7 @@ fn a_model_that_panics_leaves_nothing_held() {
 fn odd_settings_do_no_harm() {
     let zeros: BreakerSettings = serde_json::from_value(json!({
         "window": 1, "window_ms": 1, "minimum_calls": 1, "failures_percent": 1, "open_ms": 0, "longest_open_ms": 0,
-        "cooling_ms": 0, "longest_cooling_ms": 0, "longest_probe_ms": 0, "dead_ms": 0
+        "cooling_ms": 0, "longest_cooling_ms": 0, "longest_probe_ms": 1, "dead_ms": 0
     }))
     .unwrap();
     let most: BreakerSettings = serde_json::from_value(json!({

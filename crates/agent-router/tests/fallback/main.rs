@@ -12,4 +12,5 @@ mod order;
 mod script;
 mod shares;
 mod time;
+mod too_long;
 mod upstream;
